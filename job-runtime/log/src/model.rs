@@ -1,0 +1,1 @@
+//! The model broker: see the crate essay.

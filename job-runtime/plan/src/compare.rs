@@ -1,0 +1,1 @@
+//! Comparing a plan with a state: see the crate essay.

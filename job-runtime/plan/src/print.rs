@@ -1,0 +1,1 @@
+//! Printing a plan as a tree and as Mermaid.

@@ -1,0 +1,1 @@
+//! Freshet: see the README.
