@@ -29,7 +29,7 @@ pub mod watermark;
 
 use arrow::array::{Int64Array, RecordBatch};
 
-pub use task::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task, TaskStats};
+pub use task::{JobContext, OnBadRecord, OnLate, OutputTopic, TaskStats};
 
 /// Rows between operators.
 #[derive(Debug, Clone)]
