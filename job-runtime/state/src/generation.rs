@@ -1,1 +1,392 @@
-//! See the crate essay.
+//! The generation log: who runs which task, and that those before are fenced.
+//!
+//! One object a generation, written create-only: the stored object *is* the assignment. Whoever was told
+//! otherwise under the same number adopts what is stored or stops; the next number is the log's highest
+//! plus one. Beside it lie the fence marks ("all generations before g are fenced"), the numbered starts of
+//! each slot, and the pointers of clean stops.
+//!
+//! The order in which a take-over uses them is the slot's business; here is only what they say.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use freshet_plan::Plan;
+use serde::{Deserialize, Serialize};
+
+use crate::paths::{FENCED, GENERATIONS, LineagePath, slot_folder};
+use crate::sealed::{self, Sealed};
+use crate::store::{Created, Store};
+use crate::{StateError, TaskId};
+
+/// One assignment of tasks to slots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Generation {
+    /// From 1.
+    pub number: u64,
+    /// How many slots there are: 0 to `slots` − 1. None: the lineage has ended.
+    pub slots: u32,
+    /// Which slot runs a task.
+    #[serde(with = "by_stage")]
+    pub assignment: BTreeMap<TaskId, u32>,
+    /// How many partitions each input topic has, by its name in Kafka.
+    pub partition_counts: BTreeMap<String, u32>,
+    /// The plan's fingerprint.
+    pub plan_fingerprint: String,
+    /// The plan.
+    pub plan: Plan,
+    /// When it was proposed, ms since the Unix epoch.
+    pub created_at_ms: i64,
+}
+
+impl Sealed for Generation {
+    const KIND: &'static str = "generation";
+}
+
+/// JSON's keys are texts: stage → partition → slot.
+mod by_stage {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::TaskId;
+
+    pub(super) fn serialize<S: Serializer>(tasks: &BTreeMap<TaskId, u32>, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut stages: BTreeMap<&str, BTreeMap<u32, u32>> = BTreeMap::new();
+        for (task, slot) in tasks {
+            stages.entry(&task.stage).or_default().insert(task.partition, *slot);
+        }
+        stages.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<TaskId, u32>, D::Error> {
+        let stages = BTreeMap::<String, BTreeMap<u32, u32>>::deserialize(from)?;
+        let tasks = stages.into_iter().flat_map(|(stage, partitions)| {
+            partitions.into_iter().map(move |(partition, slot)| (TaskId::new(stage.clone(), partition), slot))
+        });
+        Ok(tasks.collect())
+    }
+}
+
+impl Generation {
+    /// The tasks of `slot`, in order.
+    pub fn tasks_of(&self, slot: u32) -> impl Iterator<Item = &TaskId> {
+        self.assignment.iter().filter(move |(_, owner)| **owner == slot).map(|(task, _)| task)
+    }
+
+    /// The generation after this one that has no slots: it ends the lineage.
+    #[must_use]
+    pub fn tombstone(&self, now_ms: i64) -> Self {
+        Self {
+            number: self.number + 1,
+            slots: 0,
+            assignment: BTreeMap::new(),
+            created_at_ms: now_ms,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it ends the lineage.
+    #[must_use]
+    pub const fn is_tombstone(&self) -> bool {
+        self.slots == 0
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.number == 0 {
+            return Err("generations are numbered from 1".to_owned());
+        }
+        match self.assignment.iter().find(|(_, slot)| **slot >= self.slots) {
+            Some((task, slot)) => Err(format!("task {task} is given to slot {slot} of {}", self.slots)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is stored under the number that was proposed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Proposed {
+    /// The very generation that was proposed, whoever wrote it.
+    Ours(Generation),
+    /// Another one, which stood there before: it is the assignment.
+    Adopted(Generation),
+}
+
+impl Proposed {
+    /// The stored generation.
+    #[must_use]
+    pub fn into_stored(self) -> Generation {
+        match self {
+            Self::Ours(generation) | Self::Adopted(generation) => generation,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FenceMark {
+    before: u64,
+}
+
+impl Sealed for FenceMark {
+    const KIND: &'static str = "fence";
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Start {
+    started_at_ms: i64,
+}
+
+impl Sealed for Start {
+    const KIND: &'static str = "incarnation";
+}
+
+/// The last commit of a slot that stopped cleanly: stands in for offsets that have expired since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pointer {
+    /// The slot's last epoch.
+    pub epoch: u64,
+    /// When it stopped, ms since the Unix epoch.
+    pub stopped_at_ms: i64,
+    /// What was committed, for every input partition of every task.
+    pub offsets: Vec<PointerOffset>,
+}
+
+/// One committed offset in a [`Pointer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PointerOffset {
+    /// The consumer group.
+    pub group: String,
+    /// The topic's name in Kafka.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The next offset to read.
+    pub offset: i64,
+    /// The metadata that was committed beside it.
+    pub metadata: String,
+}
+
+impl Sealed for Pointer {
+    const KIND: &'static str = "pointer";
+}
+
+/// The generations of one lineage.
+#[derive(Clone)]
+pub struct GenerationLog {
+    store: Rc<dyn Store>,
+    prefix: String,
+}
+
+impl std::fmt::Debug for GenerationLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GenerationLog").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl GenerationLog {
+    /// The log in the lineage's folder `prefix` (which ends in `/`).
+    #[must_use]
+    pub fn new(store: Rc<dyn Store>, prefix: String) -> Self {
+        Self { store, prefix }
+    }
+
+    fn path(&self, path: LineagePath) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    async fn listed(&self, folder: &str) -> Result<impl Iterator<Item = LineagePath>, StateError> {
+        let paths = self.store.list(&format!("{}{folder}", self.prefix)).await?;
+        let skip = self.prefix.len();
+        Ok(paths.into_iter().filter_map(move |path| path[skip..].parse().ok()))
+    }
+
+    /// The numbers of all generations, ascending.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn numbers(&self) -> Result<Vec<u64>, StateError> {
+        let listed = self.listed(GENERATIONS).await?;
+        let mut numbers: Vec<u64> = listed
+            .filter_map(|path| match path {
+                LineagePath::Generation(number) => Some(number),
+                _ => None,
+            })
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The highest number, 0 when there is no generation.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn latest_number(&self) -> Result<u64, StateError> {
+        Ok(self.numbers().await?.last().copied().unwrap_or(0))
+    }
+
+    /// The generation with the highest number.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn latest(&self) -> Result<Option<Generation>, StateError> {
+        match self.latest_number().await? {
+            0 => Ok(None),
+            number => self.listed_generation(number).await.map(Some),
+        }
+    }
+
+    /// Generation `number`, if it is stored.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn get(&self, number: u64) -> Result<Option<Generation>, StateError> {
+        let path = self.path(LineagePath::Generation(number));
+        let Some(generation) = sealed::read::<Generation>(&*self.store, &path).await? else { return Ok(None) };
+        if generation.number != number {
+            let (found, wanted) = (generation.number.to_string(), number.to_string());
+            return Err(StateError::Foreign { path, field: "number", found, wanted });
+        }
+        Ok(Some(generation))
+    }
+
+    async fn listed_generation(&self, number: u64) -> Result<Generation, StateError> {
+        self.get(number).await?.ok_or_else(|| StateError::Missing {
+            path: self.path(LineagePath::Generation(number)),
+            named_by: "the listing of generations".to_owned(),
+        })
+    }
+
+    /// Writes `generation` unless one of its number is stored, and gives back the one that is stored.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] when it gives a task to a slot that it does not have; the store's.
+    pub async fn propose(&self, generation: &Generation) -> Result<Proposed, StateError> {
+        let path = self.path(LineagePath::Generation(generation.number));
+        generation.check().map_err(|what| StateError::Malformed { path: path.clone(), what })?;
+        #[cfg(feature = "faults")]
+        if freshet_env::planted(freshet_env::PlantedBug::OverwriteGeneration) {
+            self.store.overwrite(&path, sealed::seal(generation)).await?;
+            return Ok(Proposed::Ours(generation.clone()));
+        }
+        match self.store.create(&path, sealed::seal(generation)).await? {
+            Created::New => Ok(Proposed::Ours(generation.clone())),
+            Created::Existed => {
+                let stored = self.listed_generation(generation.number).await?;
+                Ok(if stored == *generation { Proposed::Ours(stored) } else { Proposed::Adopted(stored) })
+            }
+        }
+    }
+
+    /// The greatest g for which all generations before g are marked as fenced; 0 without marks.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn fenced_before(&self) -> Result<u64, StateError> {
+        let marks = self.listed(FENCED).await?.filter_map(|path| match path {
+            LineagePath::Fenced(before) => Some(before),
+            _ => None,
+        });
+        Ok(marks.max().unwrap_or(0))
+    }
+
+    /// Whether all generations before `number` are marked as fenced.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn is_marked(&self, number: u64) -> Result<bool, StateError> {
+        Ok(self.fenced_before().await? >= number)
+    }
+
+    /// Marks all generations before `number` as fenced. Only after every transactional id of each of them
+    /// was initialised.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn mark_fenced(&self, number: u64) -> Result<(), StateError> {
+        let path = self.path(LineagePath::Fenced(number));
+        self.store.create(&path, sealed::seal(&FenceMark { before: number })).await?;
+        Ok(())
+    }
+
+    /// The generations before `number` that no mark covers, oldest first: all their ids must be fenced before `number` is
+    /// marked.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn unfenced_before(&self, number: u64) -> Result<Vec<Generation>, StateError> {
+        let fenced = self.fenced_before().await?;
+        let mut unfenced = Vec::new();
+        for earlier in self.numbers().await? {
+            if (fenced..number).contains(&earlier) {
+                unfenced.push(self.listed_generation(earlier).await?);
+            }
+        }
+        Ok(unfenced)
+    }
+
+    /// Records one more start of `slot` in `generation` and gives its number, from 1.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn start_incarnation(&self, generation: u64, slot: u32, now_ms: i64) -> Result<u64, StateError> {
+        let mut incarnation = self.latest_incarnation(generation, slot).await?;
+        loop {
+            // Each round that finds its number taken follows a start by somebody else (or one of our own
+            // whose answer got lost), so this ends.
+            incarnation += 1;
+            let path = self.path(LineagePath::Incarnation { generation, slot, incarnation });
+            let start = sealed::seal(&Start { started_at_ms: now_ms });
+            if self.store.create(&path, start).await? == Created::New {
+                return Ok(incarnation);
+            }
+        }
+    }
+
+    /// The number of the last start of `slot` in `generation`; 0 when it never started.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn latest_incarnation(&self, generation: u64, slot: u32) -> Result<u64, StateError> {
+        let starts = self.listed(&slot_folder(generation, slot)).await?.filter_map(|path| match path {
+            LineagePath::Incarnation { incarnation, .. } => Some(incarnation),
+            _ => None,
+        });
+        Ok(starts.max().unwrap_or(0))
+    }
+
+    /// Writes the pointer of a clean stop; once for each incarnation.
+    ///
+    /// # Errors
+    /// [`StateError`]; [`StateError::Foreign`] when the incarnation has stored another one.
+    pub async fn write_pointer(
+        &self,
+        generation: u64,
+        slot: u32,
+        incarnation: u64,
+        pointer: &Pointer,
+    ) -> Result<(), StateError> {
+        let path = self.path(LineagePath::Pointer { generation, slot, incarnation });
+        let stored = sealed::create_or_read(&*self.store, &path, pointer.clone()).await?;
+        if stored == *pointer {
+            return Ok(());
+        }
+        let (found, wanted) = (format!("{} (or other offsets)", stored.epoch), pointer.epoch.to_string());
+        Err(StateError::Foreign { path, field: "epoch", found, wanted })
+    }
+
+    /// The pointer of an incarnation's clean stop, if it stopped cleanly.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn read_pointer(
+        &self,
+        generation: u64,
+        slot: u32,
+        incarnation: u64,
+    ) -> Result<Option<Pointer>, StateError> {
+        sealed::read(&*self.store, &self.path(LineagePath::Pointer { generation, slot, incarnation })).await
+    }
+}

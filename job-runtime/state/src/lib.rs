@@ -4,27 +4,46 @@
 //! objects that are written once (create-only) and never changed:
 //!
 //! ```text
-//! <url>/<namespace>/<job>/lineages/<n>            which lineage is the job's n-th: numbered, create-only
-//! <url>/<namespace>/<job>/<lineage>/birth         who owns it, since when, with which plan
+//! <url>/<namespace>/<job>/lineages/<n>            which lineage is the job's n-th, and who owns it
+//! <url>/<namespace>/<job>/<lineage>/birth         the facts that never change
+//!                                  /ended         that it has ended, and why
 //!                                  /start         the start positions, resolved to numbers once
-//!                                  /begun/<g>-<slot>-<n>  tasks whose epoch 0 was committed
-//!                                  /generations/<g>       the assignment of generation g
-//!                                  /fenced/<g>            "all generations before g are fenced"
-//!                                  /<g>/<slot>/start-<n>  the n-th start of a slot in a generation
-//!                                  /<g>/<slot>/pointer-<n>  the last commit of a clean stop
-//!                                  /<g>/<slot>/<epoch>-<random>  state: what an epoch changed, or a base
+//!                                  /begun/g<g>-s<slot>-<n>  tasks whose epoch 0 was committed
+//!                                  /generations/g<g>        the assignment of generation g
+//!                                  /fenced/g<g>             "all generations before g are fenced"
+//!                                  /g<g>/s<slot>/start-<n>  the n-th start of a slot in a generation
+//!                                  /g<g>/s<slot>/pointer-<n>  the last commit of a clean stop
+//!                                  /g<g>/s<slot>/e<epoch>-<random>  state: what an epoch changed
+//!                                  /g<g>/s<slot>/m<epoch>-<random>  state: several such, merged
 //! ```
 //!
 //! Which of the state objects count is said elsewhere: by the metadata of committed offsets in Kafka.
 //! An object that no commit names is garbage.
+//!
+//! # Rooms
+//! * [`store`]: create-only objects by path, in a bucket, a folder or memory.
+//! * [`paths`]: the names of all objects, as above.
+//! * [`lineage`]: which lineage a job has, who owns it, and the facts that hold as long as it lives.
+//! * [`generation`] and [`assign`]: who runs which task, and that those before are fenced.
+//! * [`object`] and [`rows`]: what a task's state looks like in objects; reading, writing and merging them.
+//! * [`metadata`]: what is committed beside an offset, so that the offset names its state.
+//! * [`collect`]: deleting what nothing names.
 
+pub mod assign;
+pub mod collect;
+mod error;
 pub mod generation;
 pub mod lineage;
+pub mod metadata;
 pub mod object;
+pub mod paths;
 pub mod rows;
+mod sealed;
 pub mod store;
 
 use serde::{Deserialize, Serialize};
+
+pub use error::StateError;
 
 /// One task: a partition of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

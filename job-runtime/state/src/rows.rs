@@ -101,21 +101,30 @@ impl RowBuffer {
 
     /// The rows, in the order in which they were put.
     pub fn iter(&self) -> impl Iterator<Item = Result<Row<'_>, DamagedRow>> {
-        Rows { buffer: self, at: 0, row: 0 }
+        rows(&self.operators, &self.bytes)
     }
 }
 
-struct Rows<'a> {
-    buffer: &'a RowBuffer,
+/// The rows that are encoded in `bytes`, whose tags index `operators`. Nothing comes after a damaged row.
+pub fn rows<'a>(operators: &'a [String], bytes: &'a [u8]) -> Rows<'a> {
+    Rows { operators, bytes, at: 0, row: 0 }
+}
+
+/// An iterator over encoded rows.
+#[derive(Debug, Clone)]
+pub struct Rows<'a> {
+    operators: &'a [String],
+    bytes: &'a [u8],
     at: usize,
     row: u64,
 }
 
 impl<'a> Rows<'a> {
     fn read(&mut self) -> Result<Row<'a>, &'static str> {
-        let bytes = &self.buffer.bytes;
+        let bytes = self.bytes;
         let tag = take_varint(bytes, &mut self.at).ok_or("its operator is cut short")?;
-        let operator = usize::try_from(tag).ok().and_then(|tag| self.buffer.operators.get(tag)).ok_or("its operator is unknown")?;
+        let known = usize::try_from(tag).ok().and_then(|tag| self.operators.get(tag));
+        let operator = known.ok_or("its operator is unknown")?;
         let key_len = take_varint(bytes, &mut self.at).ok_or("its key's length is cut short")?;
         let key = take_bytes(bytes, &mut self.at, key_len).ok_or("its key is cut short")?;
         let value_len = take_varint(bytes, &mut self.at).ok_or("its value's length is cut short")?;
@@ -131,14 +140,14 @@ impl<'a> Iterator for Rows<'a> {
     type Item = Result<Row<'a>, DamagedRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.buffer.bytes.len() {
+        if self.at >= self.bytes.len() {
             return None;
         }
         let begun = self.at;
         let result = self.read().map_err(|what| DamagedRow { row: self.row, at: begun, what });
         self.row += 1;
         if result.is_err() {
-            self.at = self.buffer.bytes.len();
+            self.at = self.bytes.len();
         }
         Some(result)
     }
