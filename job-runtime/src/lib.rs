@@ -1,1 +1,4 @@
-//! Freshet: see the README.
+//! Freshet's runtime: see the README.
+
+pub mod job;
+pub mod slot;

@@ -1,0 +1,93 @@
+//! What a slot tells of itself while it works. Metrics, health and the live view listen.
+
+use std::time::Duration;
+
+use freshet_engine::TaskStats;
+use freshet_state::TaskId;
+
+use super::error::SlotError;
+
+/// Where a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting for a generation that has work for it.
+    StandingBy,
+    /// On its way through the steps of a take-over.
+    TakingOver,
+    /// Loading state.
+    Restoring,
+    /// Processing records.
+    Working,
+    /// Committing its last epoch.
+    Stopping,
+    /// Waiting before it tries again.
+    BackingOff,
+}
+
+/// A committed epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochReport {
+    /// Its number.
+    pub epoch: u64,
+    /// Its generation.
+    pub generation: u64,
+    /// From the epoch's end to the snapshot's end: the pipeline stands still.
+    pub snapshot: Duration,
+    /// Writing the state object.
+    pub upload: Duration,
+    /// Waiting for acknowledgements of records, after the upload.
+    pub acknowledge: Duration,
+    /// Sending offsets and committing.
+    pub commit: Duration,
+    /// Bytes of the state object; 0 when none was written.
+    pub object_bytes: u64,
+    /// When the commit was known, ms since the Unix epoch.
+    pub committed_at_ms: i64,
+    /// For each batch of records in it: the log's timestamp of its last record, and how many they were.
+    pub records: Vec<(i64, u64)>,
+}
+
+/// How one task stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskReport {
+    /// Which task.
+    pub task: TaskId,
+    /// Its input topic.
+    pub topic: String,
+    /// The next offset to read.
+    pub position: i64,
+    /// One past the last visible offset.
+    pub high: i64,
+    /// The timestamp of the last record that was processed, ms since the Unix epoch; −1 before one was.
+    pub last_timestamp_ms: i64,
+    /// Its watermark, ms since the Unix epoch.
+    pub watermark: Option<i64>,
+    /// Whether it is idle.
+    pub idle: bool,
+    /// Its counters.
+    pub stats: TaskStats,
+}
+
+/// Listens to a slot. Calls come on the slot's thread and must return at once.
+pub trait SlotEvents {
+    /// The slot is somewhere else now.
+    fn phase(&self, _phase: Phase) {}
+    /// A take-over is done: generation, start of the slot in it, how long it took, tasks and bytes restored.
+    fn took_over(&self, _generation: u64, _incarnation: u64, _took: Duration, _tasks: usize, _bytes: u64) {}
+    /// An epoch is committed.
+    fn epoch(&self, _report: &EpochReport) {}
+    /// How the tasks stand: after each epoch, and once a second while nothing is committed.
+    fn tasks(&self, _reports: &[TaskReport]) {}
+    /// Time spent processing, and time spent waiting for a full output or a commit, since the last call.
+    fn time(&self, _busy: Duration, _blocked: Duration) {}
+    /// An attempt failed; when `transient`, the slot tries again.
+    fn failed(&self, _error: &SlotError, _transient: bool) {}
+    /// An input is at its end only because a transaction of somebody's is open (`true`), or no longer is.
+    fn input_blocked(&self, _topic: &str, _partition: u32, _blocked: bool) {}
+}
+
+/// Listens to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Deaf;
+
+impl SlotEvents for Deaf {}

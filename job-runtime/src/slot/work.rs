@@ -1,0 +1,482 @@
+//! The loop of a slot at work: batches in, outputs to the transaction, epochs cut and landed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use freshet_env::{LocalFuture, PlantedBug, planted};
+use freshet_log::{CommittedOffset, Consumer, Fetched, LogError, Outgoing, Producer, TopicPartition};
+use freshet_state::TaskId;
+use freshet_state::generation::{Generation, Pointer, PointerOffset};
+use freshet_state::metadata::CommitMetadata;
+use freshet_state::object::{ObjectHeader, TaskSection, encode};
+use freshet_state::paths::{ObjectKind, ObjectName};
+use freshet_state::rows::RowBuffer;
+use futures::FutureExt as _;
+use futures::future::Shared;
+
+use super::commit::{Cut, Landed, commit, commit_beginnings};
+use super::takeover::Ready;
+use super::tasks::{Kept, RunningTask};
+use super::upkeep::{Done, Upkeep};
+use super::{Phase, Slot, SlotError, StopSignal};
+
+/// The version of the runtime, as state objects record it.
+const RUNTIME_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How work ended without an error.
+pub(super) enum WorkEnd {
+    /// As asked, after a last epoch.
+    Stopped,
+    /// A later generation exists: take over again.
+    Again,
+}
+
+/// What the loop turns to next.
+enum Event {
+    Landed(Box<Landed>),
+    Stop,
+    Done(Done),
+    Tick,
+    Batch(Result<Fetched, LogError>),
+}
+
+type Commit = LocalFuture<'static, Landed>;
+
+struct Work<'a> {
+    slot: &'a Slot,
+    generation: Generation,
+    incarnation: u64,
+    tasks: Vec<RunningTask>,
+    places: HashMap<TopicPartition, usize>,
+    /// The producer, while no commit is under way.
+    producer: Option<Box<dyn Producer>>,
+    in_transaction: bool,
+    /// Output of the epoch that is not cut yet.
+    out: Outgoing,
+    /// How many records of it the producer has taken.
+    sent: usize,
+    next_epoch: u64,
+    last_commit: Duration,
+    records: Vec<(i64, u64)>,
+    busy: Duration,
+    blocked: Duration,
+    /// Offsets as the last commit has them.
+    offsets: Vec<PointerOffset>,
+    last_epoch: u64,
+}
+
+/// Works until asked to stop, until a later generation appears, or until something fails.
+pub(super) async fn work(
+    slot: &Slot,
+    ready: Ready,
+    stop: &StopSignal,
+    kept: &mut Kept,
+) -> Result<WorkEnd, SlotError> {
+    let positions: Vec<_> = ready.tasks.iter().map(|task| (task.input.clone(), task.position)).collect();
+    let places = ready.tasks.iter().enumerate().map(|(at, task)| (task.input.clone(), at)).collect();
+    let mut work = Work {
+        slot,
+        incarnation: ready.incarnation,
+        tasks: ready.tasks,
+        places,
+        producer: Some(ready.producer),
+        in_transaction: false,
+        out: Outgoing::new(ready.outputs),
+        sent: 0,
+        next_epoch: ready.next_epoch,
+        last_commit: slot.env.monotonic(),
+        records: Vec::new(),
+        busy: Duration::ZERO,
+        blocked: Duration::ZERO,
+        offsets: Vec::new(),
+        last_epoch: ready.next_epoch.saturating_sub(1),
+        generation: ready.generation,
+    };
+    work.begin(&ready.unmarked).await?;
+    let mut consumer = slot.log.consumer(&positions).await?;
+    let mut upkeep = Upkeep::start(slot, &work.generation);
+    let ended = work.run(&mut *consumer, &mut upkeep, stop).await;
+    work.leave(kept, &ended);
+    ended
+}
+
+impl Work<'_> {
+    /// Commits epoch 0 of tasks that begin, and records that they have.
+    async fn begin(&mut self, unmarked: &BTreeSet<TaskId>) -> Result<(), SlotError> {
+        let begins: Vec<usize> = (0..self.tasks.len()).filter(|at| self.tasks[*at].begins).collect();
+        if !begins.is_empty() {
+            let offsets = self.offsets_of(begins.iter().copied(), self.next_epoch);
+            if let Some(producer) = self.producer.as_mut() {
+                commit_beginnings(&mut **producer, offsets).await?;
+            }
+            self.next_epoch += 1;
+        }
+        if !unmarked.is_empty() {
+            let (generation, number) = (self.generation.number, self.slot.number);
+            self.slot.lineage.mark_begun(generation, number, self.incarnation, unmarked.iter().cloned()).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        upkeep: &mut Upkeep,
+        stop: &StopSignal,
+    ) -> Result<WorkEnd, SlotError> {
+        let slot = self.slot;
+        let mut stop = stop.asked();
+        let mut commit: Option<Commit> = None;
+        let mut tick = slot.env.sleep(slot.tuning.epoch_interval);
+        let mut overdue = false;
+        let mut looked = slot.env.monotonic();
+        loop {
+            let may_read = self.out.bytes.len() < slot.tuning.waiting_bytes;
+            let waiting = slot.env.monotonic();
+            let event = next_event(consumer, &mut commit, upkeep, &mut tick, &mut stop, may_read).await;
+            if !may_read {
+                self.blocked += slot.env.monotonic().saturating_sub(waiting);
+            }
+            match event {
+                Event::Batch(batch) => {
+                    let began = slot.env.monotonic();
+                    self.process(&batch.map_err(input_error)?)?;
+                    self.send().await?;
+                    self.busy += slot.env.monotonic().saturating_sub(began);
+                    yield_now().await;
+                }
+                Event::Tick => {
+                    tick = slot.env.sleep(slot.tuning.epoch_interval);
+                    if commit.is_some() {
+                        overdue = true;
+                    } else {
+                        commit = self.cut().await?;
+                    }
+                    if slot.env.monotonic().saturating_sub(looked) >= Duration::from_secs(1) {
+                        looked = slot.env.monotonic();
+                        self.tell();
+                    }
+                }
+                Event::Landed(landed) => {
+                    commit = None;
+                    self.landed(*landed)?;
+                    upkeep.merge(slot, &self.generation, self.next_epoch, &self.tasks);
+                    self.send().await?;
+                    if std::mem::take(&mut overdue) {
+                        tick = slot.env.sleep(slot.tuning.epoch_interval);
+                        commit = self.cut().await?;
+                    }
+                }
+                Event::Done(done) => {
+                    if upkeep.done(slot, done, &self.generation, self.next_epoch, &mut self.tasks)? {
+                        self.finish(commit).await?;
+                        return Ok(WorkEnd::Again);
+                    }
+                }
+                Event::Stop => {
+                    slot.events.phase(Phase::Stopping);
+                    self.finish(commit).await?;
+                    self.point().await?;
+                    return Ok(WorkEnd::Stopped);
+                }
+            }
+        }
+    }
+
+    /// Runs a batch through its task.
+    fn process(&mut self, batch: &Fetched) -> Result<(), SlotError> {
+        let Some(&at) = self.places.get(&batch.partition) else {
+            return Err(LogError::Refused(format!("records of {} came, which was not asked for", batch.partition)).into());
+        };
+        let task = &mut self.tasks[at];
+        let now_ms = self.slot.env.now_ms();
+        if let Some(last) = batch.records.last() {
+            task.last_timestamp_ms = last.timestamp_ms;
+            self.records.push((last.timestamp_ms, batch.records.len() as u64));
+        }
+        task.task
+            .process(batch, now_ms, &mut self.out)
+            .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
+        task.position = task.position.max(batch.next_offset);
+        task.high = batch.high;
+        Ok(())
+    }
+
+    /// Hands what is waiting to the producer, unless a commit is under way.
+    async fn send(&mut self) -> Result<(), SlotError> {
+        let Some(producer) = self.producer.as_mut() else { return Ok(()) };
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        if !self.in_transaction {
+            producer.begin()?;
+            self.in_transaction = true;
+        }
+        loop {
+            self.sent += producer.send(&self.out, self.sent)?;
+            if self.sent >= self.out.records.len() {
+                break;
+            }
+            let began = self.slot.env.monotonic();
+            producer.drained().await?;
+            self.blocked += self.slot.env.monotonic().saturating_sub(began);
+        }
+        self.out.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Ends the epoch here and gives its commit, or nothing when there is nothing to commit.
+    async fn cut(&mut self) -> Result<Option<Commit>, SlotError> {
+        let slot = self.slot;
+        let began = slot.env.monotonic();
+        self.pass_time()?;
+        for task in &mut self.tasks {
+            task.task
+                .flush(&mut self.out)
+                .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
+        }
+        self.send().await?;
+        let old = began.saturating_sub(self.last_commit) >= slot.tuning.recommit_interval;
+        let moved = self.tasks.iter().any(|task| task.position != task.cut_position);
+        let dirty = self.tasks.iter().any(|task| task.task.is_dirty());
+        if !(self.in_transaction || moved || dirty || old) {
+            return Ok(None);
+        }
+        let Some(mut producer) = self.producer.take() else { return Ok(None) };
+        if !self.in_transaction {
+            producer.begin()?;
+        }
+        self.in_transaction = false;
+        let epoch = self.next_epoch;
+        self.next_epoch += 1;
+        let object = if dirty { self.snapshot(epoch) } else { None };
+        let partial = planted(PlantedBug::OffsetsOfMovedOnly);
+        let which: Vec<usize> = (0..self.tasks.len())
+            .filter(|at| !partial || self.tasks[*at].position != self.tasks[*at].cut_position)
+            .collect();
+        let offsets = self.offsets_of(which.into_iter(), epoch);
+        self.remember(&offsets);
+        for task in &mut self.tasks {
+            task.cut_position = task.position;
+        }
+        let cut = Cut {
+            epoch,
+            generation: self.generation.number,
+            object,
+            offsets,
+            snapshot: slot.env.monotonic().saturating_sub(began),
+            records: std::mem::take(&mut self.records),
+        };
+        let env = Rc::clone(&slot.env);
+        Ok(Some(Box::pin(commit(env, slot.lineage.clone(), producer, cut, slot.tuning.upload_deadline))))
+    }
+
+    /// Lets tasks see the time; an idle one follows the slowest active one of its stage in this slot.
+    fn pass_time(&mut self) -> Result<(), SlotError> {
+        let now_ms = self.slot.env.now_ms();
+        let mut least: BTreeMap<usize, Option<i64>> = BTreeMap::new();
+        for task in self.tasks.iter().filter(|task| !task.task.is_idle()) {
+            let watermark = task.task.watermark();
+            least.entry(task.stage).and_modify(|least| *least = (*least).min(watermark)).or_insert(watermark);
+        }
+        for task in &mut self.tasks {
+            let followed = least.get(&task.stage).copied().flatten();
+            task.task
+                .tick(now_ms, followed, &mut self.out)
+                .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
+        }
+        Ok(())
+    }
+
+    /// The changed rows of all tasks as one object, with the manifests of all.
+    fn snapshot(&mut self, epoch: u64) -> Option<(String, bytes::Bytes)> {
+        let name = ObjectName {
+            generation: self.generation.number,
+            slot: self.slot.number,
+            kind: ObjectKind::Delta,
+            epoch,
+            random: self.slot.env.random_u64(),
+        };
+        let mut sections = Vec::with_capacity(self.tasks.len());
+        for task in &mut self.tasks {
+            let mut rows = RowBuffer::default();
+            task.task.snapshot(&mut rows);
+            sections.push(TaskSection::delta(&name, task.id.clone(), std::mem::take(&mut task.manifest), rows));
+        }
+        let header = ObjectHeader {
+            lineage: self.slot.lineage.id().to_owned(),
+            name,
+            plan_fingerprint: self.generation.plan_fingerprint.clone(),
+            runtime_version: RUNTIME_VERSION.to_owned(),
+        };
+        let bytes = encode(&header, &sections);
+        let without = planted(PlantedBug::OffsetsWithoutState);
+        for (task, section) in self.tasks.iter_mut().zip(sections) {
+            task.manifest = section.manifest;
+            if !without {
+                task.object = Some(name.to_string());
+            }
+        }
+        Some((name.to_string(), bytes))
+    }
+
+    /// The positions of tasks, with their metadata, by consumer group.
+    fn offsets_of(
+        &self,
+        which: impl Iterator<Item = usize>,
+        epoch: u64,
+    ) -> Vec<(String, Vec<(TopicPartition, CommittedOffset)>)> {
+        let mut groups: BTreeMap<&str, Vec<(TopicPartition, CommittedOffset)>> = BTreeMap::new();
+        for at in which {
+            let task = &self.tasks[at];
+            let metadata = CommitMetadata {
+                generation: self.generation.number,
+                epoch,
+                slot: self.slot.number,
+                object: task.object.clone(),
+            };
+            let committed = CommittedOffset { offset: task.position, metadata: metadata.to_string() };
+            groups.entry(&task.group).or_default().push((task.input.clone(), committed));
+        }
+        groups.into_iter().map(|(group, offsets)| (group.to_owned(), offsets)).collect()
+    }
+
+    fn remember(&mut self, groups: &[(String, Vec<(TopicPartition, CommittedOffset)>)]) {
+        self.offsets = groups
+            .iter()
+            .flat_map(|(group, offsets)| {
+                offsets.iter().map(move |(input, committed)| PointerOffset {
+                    group: group.clone(),
+                    topic: input.topic.clone(),
+                    partition: input.partition,
+                    offset: committed.offset,
+                    metadata: committed.metadata.clone(),
+                })
+            })
+            .collect();
+    }
+
+    /// An epoch is true, or this attempt is over.
+    fn landed(&mut self, landed: Landed) -> Result<(), SlotError> {
+        self.producer = Some(landed.producer);
+        let report = landed.result?;
+        self.last_commit = self.slot.env.monotonic();
+        self.last_epoch = report.epoch;
+        // Between cut and landing no other cut is made, so the last cut is what was committed.
+        for task in &mut self.tasks {
+            task.committed_position = task.cut_position;
+        }
+        self.slot.events.epoch(&report);
+        self.tell();
+        Ok(())
+    }
+
+    fn tell(&mut self) {
+        let reports: Vec<_> = self.tasks.iter().map(RunningTask::report).collect();
+        self.slot.events.tasks(&reports);
+        self.slot.events.time(std::mem::take(&mut self.busy), std::mem::take(&mut self.blocked));
+    }
+
+    /// Lands what is under way, then everything that was processed since.
+    async fn finish(&mut self, commit: Option<Commit>) -> Result<(), SlotError> {
+        if let Some(commit) = commit {
+            let landed = commit.await;
+            self.landed(landed)?;
+        }
+        self.send().await?;
+        if let Some(last) = self.cut().await? {
+            let landed = last.await;
+            self.landed(landed)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the pointer of a clean stop: it stands in for offsets that expire while the job is stopped.
+    async fn point(&mut self) -> Result<(), SlotError> {
+        if self.offsets.is_empty() {
+            let offsets = self.offsets_of(0..self.tasks.len(), self.last_epoch);
+            self.remember(&offsets);
+        }
+        let pointer = Pointer {
+            epoch: self.last_epoch,
+            stopped_at_ms: self.slot.env.now_ms(),
+            offsets: std::mem::take(&mut self.offsets),
+        };
+        let (generation, number) = (self.generation.number, self.slot.number);
+        self.slot.lineage.generations().write_pointer(generation, number, self.incarnation, &pointer).await?;
+        self.slot.env.crash_point("stop.pointer-written").await;
+        Ok(())
+    }
+
+    /// Leaves to the next attempt what is as good as restored.
+    fn leave(self, kept: &mut Kept, ended: &Result<WorkEnd, SlotError>) {
+        let aborted = ended.is_err();
+        if aborted && planted(PlantedBug::ReuseProducerAfterTimeout) {
+            kept.producer = self.producer;
+        }
+        if aborted && !planted(PlantedBug::KeepStateAfterAbort) {
+            return;
+        }
+        kept.generation = Some(self.generation);
+        kept.tasks = self.tasks.into_iter().map(|task| (task.id.clone(), task)).collect();
+    }
+}
+
+/// A position that is gone, told with the range that is lost.
+fn input_error(error: LogError) -> SlotError {
+    match error {
+        LogError::OffsetGone { partition, wanted, low, .. } if low > wanted => {
+            SlotError::InputTruncated { partition, from: wanted, to: low - 1 }
+        }
+        other => other.into(),
+    }
+}
+
+/// What comes next, in this order of precedence: a commit that ended, a wish to stop, upkeep, the time to cut, a batch.
+async fn next_event(
+    consumer: &mut dyn Consumer,
+    commit: &mut Option<Commit>,
+    upkeep: &mut Upkeep,
+    tick: &mut LocalFuture<'static, ()>,
+    stop: &mut Shared<LocalFuture<'static, ()>>,
+    may_read: bool,
+) -> Event {
+    let mut batch = may_read.then(|| consumer.next());
+    std::future::poll_fn(|cx| {
+        if let Some(running) = commit
+            && let Poll::Ready(landed) = running.poll_unpin(cx)
+        {
+            return Poll::Ready(Event::Landed(Box::new(landed)));
+        }
+        if stop.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Event::Stop);
+        }
+        if let Poll::Ready(done) = upkeep.poll(cx) {
+            return Poll::Ready(Event::Done(done));
+        }
+        if tick.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Event::Tick);
+        }
+        match &mut batch {
+            Some(batch) => batch.poll_unpin(cx).map(Event::Batch),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Lets timers and IO of this thread have their turn between two batches.
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
