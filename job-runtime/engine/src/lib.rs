@@ -25,6 +25,7 @@ pub mod format;
 pub mod operator;
 pub mod repartition;
 pub mod task;
+pub mod types;
 pub mod watermark;
 
 use arrow::array::{Int64Array, RecordBatch};
