@@ -20,14 +20,17 @@
 //! into batches.
 
 pub mod accumulate;
+mod column;
 pub mod expr;
 pub mod format;
+pub mod group;
 pub mod operator;
 pub mod repartition;
 pub mod task;
+pub mod types;
 pub mod watermark;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
 
 pub use task::{JobContext, OnBadRecord, OnLate, OutputTopic, TaskStats};
 
@@ -41,6 +44,9 @@ pub struct Rows {
     /// The watermark that held just before each row (n values, never null; `i64::MIN` before there was
     /// one), by which a window operator judges lateness. A filter keeps it aligned with its rows.
     pub watermark: Int64Array,
+    /// For each row, its source record's position in the batch that is being processed; `None` for rows
+    /// that don't stand for one record.
+    pub origin: Option<UInt32Array>,
 }
 
 /// What went wrong in a task. All of it is deterministic: the same input fails again.

@@ -1,0 +1,230 @@
+//! Operators: what is done with rows between a source and a sink. One file an operator.
+//!
+//! An operator is driven by its task, one call at a time, and pushes rows to what lies behind it through
+//! its [`Context`], which returns when they are all the way through: nothing is ever in flight between
+//! two calls. The calls, in the order in which a task makes them:
+//!
+//! ```text
+//! restore* → restored → ( on_rows* → on_watermark? )* → on_flush → snapshot → …
+//! ```
+//!
+//! * [`Operator::on_rows`]: rows have come, of one of its inputs.
+//! * [`Operator::on_watermark`]: every row with an event time ≤ W has come, on all inputs. What an
+//!   operator emits here goes out before what lies behind it hears of the same watermark.
+//! * [`Operator::on_flush`]: an epoch ends; what is held back only to be combined goes out now.
+//! * [`Operator::snapshot`]: hand over the rows of state that changed since the last one.
+//!
+//! An operator's output must not depend on how rows are cut into batches. That is why lateness is judged
+//! by the watermark that each row carries, and why windows fire in the order of their ends and keys.
+
+pub mod filter;
+pub mod project;
+pub mod window_aggregate;
+pub mod window_combine;
+pub mod window_merge;
+mod windows;
+
+use arrow::array::RecordBatch;
+use freshet_log::Outgoing;
+use freshet_plan::Column;
+use freshet_state::rows::RowBuffer;
+
+pub(crate) use windows::{WindowSpec, timestamps_ms};
+
+use crate::{EngineError, Rows};
+
+/// What a task can do with an operator.
+pub trait Operator {
+    /// Takes rows of the input with this number (0 where there is only one).
+    ///
+    /// # Errors
+    /// What the operator can't compute; the task fails.
+    fn on_rows(&mut self, input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError>;
+
+    /// Every row with an event time ≤ `watermark` has come. Called with growing values only.
+    ///
+    /// # Errors
+    /// What the operator can't compute; the task fails.
+    fn on_watermark(&mut self, _watermark: i64, _context: &mut Context<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// An epoch ends.
+    ///
+    /// # Errors
+    /// What the operator can't compute; the task fails.
+    fn on_flush(&mut self, _context: &mut Context<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// The name of its state; `None` for an operator that keeps none across epochs.
+    fn state_id(&self) -> Option<&str> {
+        None
+    }
+
+    /// Takes back one row of its state. A later row for a key replaces an earlier one; `None` deletes it.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] for a row that this operator does not write.
+    fn restore(&mut self, _key: &[u8], _value: Option<&[u8]>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// All rows are in, and `watermark` is the last one that it was given. Nothing is dirty afterwards.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] for rows that don't fit together.
+    fn restored(&mut self, _watermark: i64) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Hands over the rows of state that changed, and marks them clean.
+    fn snapshot(&mut self, _rows: &mut RowBuffer) {}
+
+    /// Whether a flush and a snapshot would hand over anything.
+    fn is_dirty(&self) -> bool {
+        false
+    }
+
+    /// What it holds.
+    fn stats(&self) -> OperatorStats {
+        OperatorStats::default()
+    }
+}
+
+/// What an operator holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OperatorStats {
+    /// Keys in its state.
+    pub keys: u64,
+    /// About how many bytes of memory it takes.
+    pub bytes: u64,
+}
+
+/// Where a chain ends.
+pub trait Sink {
+    /// Writes rows.
+    ///
+    /// # Errors
+    /// Rows that can't be encoded.
+    fn write(&mut self, rows: &Rows, out: &mut Outgoing) -> Result<(), EngineError>;
+
+    /// Everything up to `watermark` has been written.
+    fn on_watermark(&mut self, _watermark: i64) {}
+
+    /// An epoch ends, and the task is `idle` or not: writes what is held back.
+    fn on_flush(&mut self, _idle: bool, _out: &mut Outgoing) {}
+
+    /// Takes back a row of state under [`MARKS`] if it is this sink's; `None` when it is damaged.
+    fn restore(&mut self, _key: &[u8], _value: Option<&[u8]>) -> Option<bool> {
+        Some(false)
+    }
+
+    /// All rows are in, and everything up to `watermark` had been written. Nothing is dirty afterwards.
+    fn restored(&mut self, _watermark: i64) {}
+
+    /// Hands over the rows of state that changed, under [`MARKS`], and marks them clean.
+    fn snapshot(&mut self, _rows: &mut RowBuffer) {}
+
+    /// Whether a flush and a snapshot would hand over anything, the task being `idle` or not.
+    fn is_dirty(&self, _idle: bool) -> bool {
+        false
+    }
+}
+
+/// The name of the state of watermark marks, sent and heard.
+pub const MARKS: &str = "marks";
+
+/// What lies behind an operator, for the time of one call.
+pub struct Context<'a> {
+    behind: &'a mut [Box<dyn Operator>],
+    sink: &'a mut dyn Sink,
+    out: &'a mut Outgoing,
+    late: &'a mut Late,
+}
+
+impl Context<'_> {
+    /// Sends rows on, all the way to the sink.
+    ///
+    /// # Errors
+    /// Whatever an operator behind this one, or the sink, can't do.
+    pub fn emit(&mut self, rows: Rows) -> Result<(), EngineError> {
+        push(self.behind, self.sink, rows, self.out, self.late)
+    }
+
+    /// Rows that came after their window had closed.
+    pub fn late(&mut self) -> &mut Late {
+        self.late
+    }
+}
+
+/// Sends rows through `operators` to `sink`.
+///
+/// # Errors
+/// Whatever one of them can't do.
+pub fn push(
+    operators: &mut [Box<dyn Operator>],
+    sink: &mut dyn Sink,
+    rows: Rows,
+    out: &mut Outgoing,
+    late: &mut Late,
+) -> Result<(), EngineError> {
+    if rows.batch.num_rows() == 0 {
+        return Ok(());
+    }
+    match operators.split_first_mut() {
+        None => sink.write(&rows, out),
+        Some((operator, behind)) => operator.on_rows(0, rows, &mut Context { behind, sink, out, late }),
+    }
+}
+
+/// Calls `each` for every operator from the front, with what lies behind it.
+///
+/// # Errors
+/// Whatever one of them can't do.
+pub fn for_each(
+    operators: &mut [Box<dyn Operator>],
+    sink: &mut dyn Sink,
+    out: &mut Outgoing,
+    late: &mut Late,
+    mut each: impl FnMut(&mut dyn Operator, &mut Context<'_>) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let mut rest = operators;
+    while let Some((operator, behind)) = rest.split_first_mut() {
+        each(operator.as_mut(), &mut Context { behind: &mut *behind, sink: &mut *sink, out: &mut *out, late: &mut *late })?;
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// Late rows of one call to a task.
+#[derive(Debug, Default)]
+pub struct Late {
+    /// Positions of source records in the batch that is being processed; one may be there twice, from two
+    /// chains.
+    pub records: Vec<u32>,
+    /// Late groups of which the source records are not known any more.
+    pub groups: Vec<LateGroups>,
+}
+
+impl Late {
+    /// The row at `row` of `rows` is late. A row whose record is not known is a window's result: none of
+    /// them can be late, since its time is above every watermark that has fired.
+    pub fn row(&mut self, rows: &Rows, row: usize) {
+        if let Some(origin) = &rows.origin {
+            self.records.push(origin.value(row));
+        }
+    }
+}
+
+/// Groups that an upstream stage combined and that came after their window had closed: only after a
+/// partition that had been idle woke up.
+#[derive(Debug)]
+pub struct LateGroups {
+    /// The group's columns, `window_start` and `window_end`.
+    pub columns: Vec<Column>,
+    /// One row a group.
+    pub rows: RecordBatch,
+    /// How many source records each stands for.
+    pub records: Vec<u64>,
+}

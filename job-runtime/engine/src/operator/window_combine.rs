@@ -1,0 +1,109 @@
+//! Window combine: the first half of a window aggregate whose second half is in another stage.
+//!
+//! It combines rows of a group and window between two flushes, so that one internal record stands for
+//! many. It keeps nothing across epochs: a flush comes before every snapshot. Lateness is judged here, by
+//! the source's own watermark, as a window aggregate without a second stage would judge it.
+
+use std::sync::Arc;
+
+use arrow::array::{BinaryBuilder, Int64Array};
+
+use super::windows::{OpenWindow, Windows, key_array};
+use super::{Context, Operator, OperatorStats, WindowSpec};
+use crate::accumulate::AggregateSpec;
+use crate::repartition::partial_rows;
+use crate::{EngineError, Rows};
+
+/// Groups that are held back at most: beyond it they go out before the epoch ends.
+const MAX_GROUPS: usize = 1 << 17;
+/// The same for what DISTINCT aggregates have seen, in bytes. A group's values go out in one row, which
+/// must fit an internal record of at most 1 MB.
+const MAX_MEMBER_BYTES: usize = 256 * 1024;
+/// Rows that leave at once.
+const CHUNK_ROWS: usize = 8192;
+
+/// The operator of [`freshet_plan::Step::WindowCombine`].
+pub struct WindowCombineOperator {
+    windows: Windows,
+    aggregates: usize,
+}
+
+impl WindowCombineOperator {
+    /// Nothing is held back.
+    pub(crate) fn new(spec: Arc<WindowSpec>) -> Self {
+        let aggregates = spec.aggregates.len();
+        let mut accumulated = spec.aggregates.clone();
+        // How many records a row stands for, so that the second half can count late ones.
+        accumulated.push(AggregateSpec::count_rows());
+        Self { windows: Windows::new(spec, accumulated), aggregates }
+    }
+
+    fn send(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
+        while let Some((start, window)) = self.windows.take_first() {
+            self.send_window(start, &window, context)?;
+            self.windows.recycle(window);
+        }
+        Ok(())
+    }
+
+    fn send_window(&self, start: i64, window: &OpenWindow, context: &mut Context<'_>) -> Result<(), EngineError> {
+        let partials = window.accumulators.partials();
+        let ids: Vec<u32> = (0..window.groups.len() as u32).collect();
+        let mut encoded = Vec::new();
+        for ids in ids.chunks(CHUNK_ROWS) {
+            let mut values = BinaryBuilder::with_capacity(ids.len(), ids.len() * 16);
+            for id in ids {
+                encoded.clear();
+                partials.encode(*id, self.aggregates, &mut encoded);
+                values.append_value(&encoded);
+            }
+            let records = ids.iter().map(|id| window.accumulators.last_count(*id) as i64);
+            context.emit(Rows {
+                batch: partial_rows(
+                    key_array(&window.groups, ids),
+                    Int64Array::from_value(start, ids.len()),
+                    records.collect(),
+                    values.finish(),
+                ),
+                // The window's start: its end may lie in a future that a broker refuses as a timestamp.
+                event_time: Int64Array::from_value(start, ids.len()),
+                watermark: Int64Array::from_value(self.windows.fired, ids.len()),
+                origin: None,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Operator for WindowCombineOperator {
+    fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
+        let late = context.late();
+        self.windows.accumulate(&rows, |row| late.row(&rows, row))?;
+        if self.windows.group_count() > MAX_GROUPS || self.windows.member_bytes() > MAX_MEMBER_BYTES {
+            self.send(context)?;
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: i64, _context: &mut Context<'_>) -> Result<(), EngineError> {
+        self.windows.fired = watermark;
+        Ok(())
+    }
+
+    fn on_flush(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
+        self.send(context)
+    }
+
+    fn restored(&mut self, watermark: i64) -> Result<(), EngineError> {
+        self.windows.fired = watermark;
+        Ok(())
+    }
+
+    fn is_dirty(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
+    fn stats(&self) -> OperatorStats {
+        OperatorStats { keys: 0, ..self.windows.stats() }
+    }
+}

@@ -1,0 +1,111 @@
+//! A checked window aggregate of a plan.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+use arrow_schema::{DataType as ArrowType, SchemaRef, TimeUnit};
+use freshet_plan::{Column, DataType, WindowAggregate};
+
+use super::assign::Tumbling;
+use crate::EngineError;
+use crate::accumulate::AggregateSpec;
+use crate::group::key::can_group;
+use crate::types::arrow_schema;
+
+/// The version of the state's encoding that this runtime writes and reads.
+pub(crate) const STATE_VERSION: u32 = 1;
+
+/// What the three window operators need of a plan.
+#[derive(Debug, Clone)]
+pub(crate) struct WindowSpec {
+    pub id: String,
+    pub window: Tumbling,
+    pub time_column: usize,
+    pub group: Vec<usize>,
+    pub group_columns: Vec<Column>,
+    pub aggregates: Vec<AggregateSpec>,
+    /// Group, window columns, aggregates.
+    pub output: SchemaRef,
+}
+
+impl WindowSpec {
+    /// Checks an aggregate.
+    ///
+    /// # Errors
+    /// [`EngineError::Plan`] for what this runtime does not do.
+    pub fn new(plan: &WindowAggregate) -> Result<Self, EngineError> {
+        let refuse = |why: String| EngineError::Plan(format!("operator {}: {why}", plan.id));
+        if plan.state_version != STATE_VERSION {
+            return Err(refuse(format!("its state has format {}; this runtime has {STATE_VERSION}", plan.state_version)));
+        }
+        if plan.group.len() != plan.group_columns.len() {
+            return Err(refuse(format!("{} grouping columns, {} types", plan.group.len(), plan.group_columns.len())));
+        }
+        if let Some(column) = plan.group_columns.iter().find(|column| !can_group(&column.data_type)) {
+            return Err(refuse(format!("column `{}` is {}, which can't be grouped by", column.name, column.data_type)));
+        }
+        Ok(Self {
+            id: plan.id.clone(),
+            window: Tumbling::new(plan.window).map_err(refuse)?,
+            time_column: plan.time_column,
+            group: plan.group.clone(),
+            group_columns: plan.group_columns.clone(),
+            aggregates: plan.aggregates.iter().map(AggregateSpec::new).collect::<Result<_, _>>().map_err(refuse)?,
+            output: arrow_schema(&plan.output_columns()),
+        })
+    }
+
+    /// Checks that the rows before it have the columns that it needs.
+    ///
+    /// # Errors
+    /// [`EngineError::Plan`] when they don't.
+    pub fn check_input(&self, input: &[Column]) -> Result<(), EngineError> {
+        let refuse = |why: String| Err(EngineError::Plan(format!("operator {}: {why}", self.id)));
+        for (position, wanted) in self.group.iter().zip(&self.group_columns) {
+            if input.get(*position).map(|column| &column.data_type) != Some(&wanted.data_type) {
+                return refuse(format!("column {position} of its rows is not `{}` {}", wanted.name, wanted.data_type));
+            }
+        }
+        match input.get(self.time_column).map(|column| &column.data_type) {
+            Some(DataType::Timestamp(_) | DataType::TimestampLtz(_)) => {}
+            other => return refuse(format!("its time column {} is {other:?}, not a timestamp", self.time_column)),
+        }
+        for aggregate in &self.aggregates {
+            if [aggregate.argument, aggregate.filter].into_iter().flatten().any(|at| at >= input.len()) {
+                return refuse(format!("aggregate `{}` reads a column that is not there", aggregate.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The times that assign rows to windows, ms since the Unix epoch.
+    ///
+    /// # Errors
+    /// A time that is null: the planner lets only event time through, which never is.
+    pub fn times(&self, batch: &RecordBatch) -> Result<Vec<i64>, EngineError> {
+        let column = batch.column(self.time_column);
+        if column.null_count() > 0 {
+            let detail = "a row's time is null, so it belongs to no window; leave such rows out with WHERE … IS NOT NULL".to_owned();
+            return Err(EngineError::Expression { operator: self.id.clone(), detail });
+        }
+        timestamps_ms(column)
+            .ok_or_else(|| EngineError::Plan(format!("operator {}: its time column is {}", self.id, column.data_type())))
+    }
+}
+
+/// A column of timestamps in ms since the Unix epoch, finer digits cut off towards the past; `None` when
+/// it is of another type. What stands at nulls is not defined.
+pub(crate) fn timestamps_ms(column: &dyn Array) -> Option<Vec<i64>> {
+    let ArrowType::Timestamp(unit, _) = column.data_type() else { return None };
+    Some(match unit {
+        TimeUnit::Second => column.as_primitive::<TimestampSecondType>().values().iter().map(|t| t.saturating_mul(1000)).collect(),
+        TimeUnit::Millisecond => column.as_primitive::<TimestampMillisecondType>().values().to_vec(),
+        TimeUnit::Microsecond => {
+            column.as_primitive::<TimestampMicrosecondType>().values().iter().map(|t| t.div_euclid(1_000)).collect()
+        }
+        TimeUnit::Nanosecond => {
+            column.as_primitive::<TimestampNanosecondType>().values().iter().map(|t| t.div_euclid(1_000_000)).collect()
+        }
+    })
+}
