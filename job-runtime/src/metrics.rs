@@ -38,6 +38,89 @@ const EPOCH: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 /// A take-over, seconds.
 const TAKEOVER: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
+/// Label values, so that a typing error can't make a series of its own.
+macro_rules! label_values {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$value_doc])* $value,)*
+        }
+
+        impl $name {
+            /// The label's value.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$value => stringify!($value),)* }
+            }
+        }
+    };
+}
+
+label_values! {
+    /// Steps of an epoch.
+    EpochStep {
+        /// Dirty state is taken from the tasks and encoded.
+        Snapshot,
+        /// The state object is written to the store.
+        Upload,
+        /// Every record of the transaction is acknowledged.
+        Acknowledge,
+        /// Offsets are added to the transaction.
+        Offsets,
+        /// The transaction commits.
+        Commit,
+        /// From the snapshot to the commit.
+        Total,
+    }
+}
+
+label_values! {
+    /// Why an epoch did not commit.
+    EpochFailure {
+        /// The store failed.
+        Store,
+        /// The log failed, and the transaction was aborted.
+        Log,
+        /// A newer producer holds the transactional id.
+        Fenced,
+        /// The outcome of the commit is unknown.
+        Indefinite,
+    }
+}
+
+label_values! {
+    /// Why a slot took over.
+    TakeOver {
+        /// It began.
+        Start,
+        /// A new generation moved tasks.
+        Generation,
+        /// It took over from itself after a failure.
+        Recovery,
+    }
+}
+
+label_values! {
+    /// What reading waited for.
+    Blocked {
+        /// Room in the producer's queue.
+        Sink,
+        /// The commit of the epoch before.
+        Epoch,
+    }
+}
+
+label_values! {
+    /// Kinds of state objects.
+    ObjectKind {
+        /// What an epoch changed.
+        Delta,
+        /// All of a task's state.
+        Base,
+    }
+}
+
 macro_rules! kind {
     (counter) => {
         IntCounterVec
@@ -154,7 +237,7 @@ metrics! {
     undecodable_records: counter "freshet_undecodable_records_total" ["stage", "partition", "reason"]
         "Records that could not be decoded or broke their contract.";
     dropped_records: counter "freshet_dropped_records_total" ["stage", "partition", "reason"]
-        "Records neither processed nor sent to a dead-letter topic: reason `late` or `undecodable`.";
+        "Records neither processed nor sent to a dead-letter topic: reason `Late` or `Undecodable`.";
     state_bytes: gauge "freshet_state_bytes" ["stage", "partition"]
         "Bytes that the task's state takes in memory, about.";
     state_keys: gauge "freshet_state_keys" ["stage", "partition"]
@@ -162,15 +245,15 @@ metrics! {
     busy_seconds: seconds "freshet_busy_seconds_total" ["stage", "partition"]
         "Time spent processing records. Its rate is the task's busy share of a core.";
     backpressure_seconds: seconds "freshet_backpressure_seconds_total" ["cause"]
-        "Time in which reading stood still: cause `sink` (the producer's queue was full) or `epoch` (the epoch before had not committed).";
+        "Time in which reading stood still: cause `Sink` (the producer's queue was full) or `Epoch` (the epoch before had not committed).";
     end_to_end_latency_seconds: histogram LATENCY "freshet_end_to_end_latency_seconds" ["stage"]
         "From a record's timestamp to the commit of the epoch that processed it, for the newest and oldest record of each batch.";
     epoch_duration_seconds: histogram EPOCH "freshet_epoch_duration_seconds" ["step"]
-        "Duration of an epoch's steps: `snapshot`, `upload`, `acknowledge`, `offsets`, `commit`, and `total` of them.";
+        "Duration of an epoch's steps: `Snapshot`, `Upload`, `Acknowledge`, `Offsets`, `Commit`, and `Total`, from the snapshot to the commit.";
     epochs_committed: counter "freshet_epochs_committed_total" []
         "Epochs that committed.";
     epochs_failed: counter "freshet_epochs_failed_total" ["reason"]
-        "Epochs that did not commit: reason `store`, `log`, `fenced` or `indefinite`.";
+        "Epochs that did not commit: reason `Store`, `Log`, `Fenced` or `Indefinite`.";
     epoch: gauge "freshet_epoch" []
         "Number of the last epoch that committed.";
     last_commit_timestamp_seconds: real "freshet_last_commit_timestamp_seconds" []
@@ -180,13 +263,13 @@ metrics! {
     tasks: gauge "freshet_tasks" []
         "Tasks that this slot runs.";
     takeovers: counter "freshet_takeovers_total" ["reason"]
-        "Take-overs: reason `start`, `generation` (tasks moved) or `recovery` (the slot took over from itself).";
+        "Take-overs: reason `Start`, `Generation` (tasks moved) or `Recovery` (the slot took over from itself).";
     takeover_duration_seconds: histogram TAKEOVER "freshet_takeover_duration_seconds" []
         "From the first look at the generation log until the first record is processed.";
     objects_written: counter "freshet_state_objects_written_total" ["kind"]
-        "State objects written: kind `delta` or `base`.";
+        "State objects written: kind `Delta` or `Base`.";
     object_bytes_written: counter "freshet_state_object_bytes_written_total" ["kind"]
-        "Bytes of state objects written: kind `delta` or `base`.";
+        "Bytes of state objects written: kind `Delta` or `Base`.";
     objects_collected: counter "freshet_state_objects_collected_total" []
         "State objects deleted because nothing can reach them any more.";
     records_in_flight: gauge "freshet_records_in_flight" []
@@ -240,12 +323,46 @@ impl Metrics {
         self.epochs_committed.with_label_values(NO_LABELS).inc();
         self.epoch.with_label_values(NO_LABELS).set(i64::try_from(epoch).unwrap_or(i64::MAX));
         self.last_commit_timestamp_seconds.with_label_values(NO_LABELS).set(seconds(now_ms));
-        self.epoch_step("total", total);
+        self.epoch_step(EpochStep::Total, total);
     }
 
     /// How long a step of an epoch took.
-    pub fn epoch_step(&self, step: &'static str, took: Duration) {
-        self.epoch_duration_seconds.with_label_values(&[step]).observe(took.as_secs_f64());
+    pub fn epoch_step(&self, step: EpochStep, took: Duration) {
+        self.epoch_duration_seconds.with_label_values(&[step.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// An epoch that did not commit.
+    pub fn epoch_failed(&self, reason: EpochFailure) {
+        self.epochs_failed.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A finished take-over: the generation and how many tasks are run from now on, and how long it took.
+    pub fn took_over(&self, reason: TakeOver, generation: u64, tasks: usize, took: Duration) {
+        self.takeovers.with_label_values(&[reason.as_str()]).inc();
+        self.takeover_duration_seconds.with_label_values(NO_LABELS).observe(took.as_secs_f64());
+        self.generation.with_label_values(NO_LABELS).set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.tasks.with_label_values(NO_LABELS).set(i64::try_from(tasks).unwrap_or(i64::MAX));
+    }
+
+    /// Time in which reading stood still.
+    pub fn blocked(&self, cause: Blocked, waited: Duration) {
+        self.backpressure_seconds.with_label_values(&[cause.as_str()]).inc_by(waited.as_secs_f64());
+    }
+
+    /// A state object that was written.
+    pub fn object_written(&self, kind: ObjectKind, bytes: u64) {
+        self.objects_written.with_label_values(&[kind.as_str()]).inc();
+        self.object_bytes_written.with_label_values(&[kind.as_str()]).inc_by(bytes);
+    }
+
+    /// From a record's timestamp to the commit that made its results visible.
+    pub fn latency(&self, stage: &str, latency: Duration) {
+        self.end_to_end_latency_seconds.with_label_values(&[stage]).observe(latency.as_secs_f64());
+    }
+
+    /// Records handed to the producer and not yet acknowledged.
+    pub fn in_flight(&self, records: usize) {
+        self.records_in_flight.with_label_values(NO_LABELS).set(i64::try_from(records).unwrap_or(i64::MAX));
     }
 
     /// All metrics in Prometheus' text format.
@@ -295,13 +412,13 @@ impl TaskMetrics {
             metrics.dropped_records.with_label_values(&[task[0], task[1], reason]).inc_by(count);
         };
         if drops_late {
-            dropped("late", stats.late.saturating_sub(seen.late));
+            dropped("Late", stats.late.saturating_sub(seen.late));
         }
         for (reason, count) in &stats.bad {
             let new = count.saturating_sub(seen.bad.get(reason).copied().unwrap_or(0));
             metrics.undecodable_records.with_label_values(&[task[0], task[1], reason]).inc_by(new);
             if drops_bad {
-                dropped("undecodable", new);
+                dropped("Undecodable", new);
             }
         }
         let set = |gauge: &IntGaugeVec, value: u64| {
@@ -400,11 +517,11 @@ mod tests {
         let metrics = Metrics::new("fraud", "0");
         let (here, gone) = (TaskId::new("s1", 3), TaskId::new("s1", 4));
         let mut stats = TaskStats { records_in: 10, late: 2, state_keys: 7, ..TaskStats::default() };
-        stats.bad.insert("not-json", 1);
+        stats.bad.insert("NotJson", 1);
         let mut task = metrics.task(&here);
         task.stats(&stats, true, false);
         stats.records_in = 25;
-        stats.bad.insert("not-json", 4);
+        stats.bad.insert("NotJson", 4);
         task.stats(&stats, true, false);
         task.watermark(Some(1_500), 2_000);
         task.lag(12, Duration::from_millis(250));
@@ -414,10 +531,10 @@ mod tests {
         let with = |task: [(&'static str, &'static str); 2], reason| [task[0], task[1], ("reason", reason)];
         assert_eq!(sample(&metrics, "freshet_records_in_total", &three), Some(25.0));
         assert_eq!(sample(&metrics, "freshet_late_records_total", &three), Some(2.0));
-        assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(three, "late")), Some(2.0));
-        assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(three, "undecodable")), None);
-        assert_eq!(sample(&metrics, "freshet_undecodable_records_total", &with(three, "not-json")), Some(4.0));
-        assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(four, "undecodable")), Some(4.0));
+        assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(three, "Late")), Some(2.0));
+        assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(three, "Undecodable")), None);
+        assert_eq!(sample(&metrics, "freshet_undecodable_records_total", &with(three, "NotJson")), Some(4.0));
+        assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(four, "Undecodable")), Some(4.0));
         assert_eq!(sample(&metrics, "freshet_state_keys", &three), Some(7.0));
         assert_eq!(sample(&metrics, "freshet_watermark_delay_seconds", &three), Some(0.5));
         assert_eq!(sample(&metrics, "freshet_lag_records", &three), Some(12.0));
@@ -447,7 +564,7 @@ mod tests {
         assert_eq!(sample(&metrics, "freshet_epochs_committed_total", &[]), Some(1.0));
         assert_eq!(sample(&metrics, "freshet_last_commit_timestamp_seconds", &[]), Some(1_700_000_000.5));
         for (le, count) in [("0.025", 0.0), ("0.05", 1.0)] {
-            let labels = [("step", "total"), ("le", le)];
+            let labels = [("step", "Total"), ("le", le)];
             assert_eq!(sample(&metrics, "freshet_epoch_duration_seconds_bucket", &labels), Some(count), "{le}");
         }
     }

@@ -8,8 +8,8 @@
 //!   reaches the window's end. A record whose window closed before it came is late; it counts nowhere.
 //! * `alerts`: accounts with at least [`Rules::min_txns`] transactions or more than
 //!   [`Rules::above_cents`] in one window, of windows that have closed.
-//! * `country_totals`: transactions and their sum by the merchant's country, of windows that have closed
-//!   in every partition.
+//! * `country_totals`: transactions, their sum and the largest by the merchant's country, of windows that
+//!   have closed in every partition.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -71,6 +71,7 @@ struct Partition {
 struct Sum {
     txns: u64,
     cents: Option<i128>,
+    largest: Option<i128>,
 }
 
 impl Sum {
@@ -78,6 +79,7 @@ impl Sum {
         self.txns += 1;
         if let Some(amount) = amount {
             self.cents = Some(self.cents.unwrap_or(0) + amount);
+            self.largest = self.largest.max(Some(amount));
         }
     }
 
@@ -88,6 +90,7 @@ impl Sum {
             window_end_ms: start_ms + window_ms,
             txns: self.txns,
             total_cents: self.cents,
+            largest_cents: None,
         }
     }
 }
@@ -200,9 +203,10 @@ impl Recount {
         let closed_until = newest_ms - self.rules.disorder_ms - self.rules.window_ms;
         let mut rows = Vec::new();
         for (start_ms, countries) in self.countries.range(..=closed_until) {
-            rows.extend(
-                countries.iter().map(|(country, sum)| sum.row(country.clone(), *start_ms, self.rules.window_ms)),
-            );
+            rows.extend(countries.iter().map(|(country, sum)| WindowRow {
+                largest_cents: sum.largest,
+                ..sum.row(country.clone(), *start_ms, self.rules.window_ms)
+            }));
         }
         rows.sort_unstable();
         rows
@@ -227,7 +231,12 @@ mod tests {
             window_end_ms: start_ms + 60_000,
             txns,
             total_cents: Some(cents),
+            largest_cents: None,
         }
+    }
+
+    fn total(group: &str, start_ms: i64, txns: u64, cents: i128, largest: i128) -> WindowRow {
+        WindowRow { largest_cents: Some(largest), ..row(group, start_ms, txns, cents) }
     }
 
     #[test]
@@ -246,7 +255,7 @@ mod tests {
         assert_eq!(recount.alerts(), [], "it is open until the disorder has passed");
         recount.record(0, &transaction("later", "1", "DE", 65_000));
         assert_eq!(recount.alerts(), [row("five", 0, 5, 550), row("rich", 0, 1, 1_000_001)]);
-        assert_eq!(recount.country_totals(), [row("DE", 0, 9, 990), row("FR", 0, 2, 2_000_001)]);
+        assert_eq!(recount.country_totals(), [total("DE", 0, 9, 990, 110), total("FR", 0, 2, 2_000_001, 1_000_001)]);
     }
 
     #[test]
@@ -273,7 +282,7 @@ mod tests {
         recount.record(1, &transaction("b", "2", "DE", 20));
         assert_eq!(recount.country_totals(), []);
         recount.record(1, &transaction("b", "2", "DE", 65_000));
-        assert_eq!(recount.country_totals(), [row("DE", 0, 2, 300)]);
+        assert_eq!(recount.country_totals(), [total("DE", 0, 2, 300, 200)]);
     }
 
     #[test]

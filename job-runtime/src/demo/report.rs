@@ -121,6 +121,7 @@ mod tests {
             window_end_ms: 60_000,
             txns,
             total_cents: Some(100),
+            largest_cents: None,
         }
     }
 
