@@ -1,0 +1,80 @@
+# Two targets carry the rest: `make demo` and `make test`. Both begin from nothing on a fresh machine.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Tools, servers and compiled third-party crates, shared by all clones. Set it to move them.
+export FRESHET_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/freshet
+export PATH := $(FRESHET_CACHE)/bin:$(PATH)
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LAB := $(TARGET)/debug/freshet-lab
+FAULTS := --features freshet/faults
+
+# Of the demo: how long it runs, and any further arguments of `freshet run`.
+FOR ?= 20s
+ARGS ?=
+# Of the simulation: how many seeds, from which one on.
+SEEDS ?= 2000
+FIRST_SEED ?= 1
+# Of the soak: how many kills on the real Kafka.
+KILLS ?= 1000
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## The fraud-detection pilot on this machine alone (FOR=20s, ARGS=…)
+	@.ci/prepare demo
+	@.ci/build-cache restore
+	cargo build -p freshet
+	@$(TARGET)/debug/freshet run examples/fraud-detection --for $(FOR) $(ARGS)
+
+.PHONY: test
+test: ## All that must hold before a change lands
+	@.ci/test
+
+.PHONY: bench
+bench: servers ## The figures of docs/performance.md
+	$(LAB) bench
+
+.PHONY: simulate
+simulate: ## The simulation (SEEDS=2000, FIRST_SEED=1)
+	FRESHET_SEEDS=$(SEEDS) FRESHET_FIRST_SEED=$(FIRST_SEED) cargo test -p freshet $(FAULTS) --test simulation -- --nocapture
+
+.PHONY: soak
+soak: servers ## Long versions of the tests: more seeds, more kills (KILLS=1000)
+	$(MAKE) --no-print-directory simulate SEEDS=100000
+	$(LAB) soak --kills $(KILLS)
+
+.PHONY: fmt
+fmt: ## Formats the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## Format, clippy, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace $(FAULTS) --all-targets -- -D warnings
+	cargo deny check licenses bans sources
+
+.PHONY: advisories
+advisories: ## Known vulnerabilities of dependencies (needs the network)
+	cargo deny check advisories
+
+.PHONY: docs
+docs: ## The documentation of all crates, in target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+.PHONY: generate
+generate: ## Files that are made from code: crds/*.yaml and docs/metrics.md
+	cargo run -p freshet-crds --bin crdgen
+	FRESHET_GENERATE=1 cargo test -p freshet --lib metrics::
+
+.PHONY: servers
+servers: # The lab program, and the servers and tools that it installs once.
+	@.ci/prepare test
+	@.ci/build-cache restore
+	cargo build --workspace $(FAULTS)
+	$(LAB) install tools kafka s3

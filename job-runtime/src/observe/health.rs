@@ -1,0 +1,308 @@
+//! Is a slot alive, ready, and getting anywhere? Pure functions of facts and the time.
+//!
+//! * **live**: its thread comes round. A slot that is not live must be restarted.
+//! * **ready**: it holds its tasks and has not failed.
+//! * **progressing**: what waits gets committed. A job that is up but not progressing is never shown
+//!   healthy; this is the question that such a job fails and the other two don't.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a slot is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "phase")]
+pub enum Phase {
+    /// It has not begun to take over.
+    Starting,
+    /// It is taking its tasks over; nothing is read yet.
+    TakingOver {
+        /// Which step of the take-over.
+        step: &'static str,
+    },
+    /// It reads, processes and commits.
+    Running,
+    /// It was asked to stop and commits a last epoch.
+    Stopping,
+    /// It gave up and will not go on by itself.
+    Failed {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// What the slot knows about itself. Times are ms since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// What it is doing.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// Since when.
+    pub phase_since_ms: i64,
+    /// When its thread last came round.
+    pub last_beat_ms: i64,
+    /// The generation of the assignment that it runs.
+    pub generation: Option<u64>,
+    /// The last epoch that committed.
+    pub epoch: Option<u64>,
+    /// When it committed.
+    pub last_commit_ms: Option<i64>,
+    /// Records that wait: not read yet, or processed and not committed.
+    pub waiting_records: u64,
+    /// Since when there has been no moment without any.
+    pub waiting_since_ms: Option<i64>,
+}
+
+impl Facts {
+    /// A slot that starts now.
+    #[must_use]
+    pub const fn starting(now_ms: i64) -> Self {
+        Self {
+            phase: Phase::Starting,
+            phase_since_ms: now_ms,
+            last_beat_ms: now_ms,
+            generation: None,
+            epoch: None,
+            last_commit_ms: None,
+            waiting_records: 0,
+            waiting_since_ms: None,
+        }
+    }
+
+    /// The slot's thread came round.
+    pub const fn beat(&mut self, now_ms: i64) {
+        self.last_beat_ms = now_ms;
+    }
+
+    /// The slot is in `phase` now. Its time moves only when the phase changes.
+    pub fn enter(&mut self, phase: Phase, now_ms: i64) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.phase_since_ms = now_ms;
+        }
+        self.beat(now_ms);
+    }
+
+    /// An epoch committed.
+    pub const fn committed(&mut self, epoch: u64, now_ms: i64) {
+        self.epoch = Some(epoch);
+        self.last_commit_ms = Some(now_ms);
+        self.beat(now_ms);
+    }
+
+    /// So many records wait now, read or not.
+    pub const fn waiting(&mut self, records: u64, now_ms: i64) {
+        self.waiting_records = records;
+        self.waiting_since_ms = match (records, self.waiting_since_ms) {
+            (0, _) => None,
+            (_, Some(since)) => Some(since),
+            (_, None) => Some(now_ms),
+        };
+        self.beat(now_ms);
+    }
+}
+
+/// How long may pass before a fact is a fault, ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Without the slot's thread coming round.
+    pub beat_ms: i64,
+    /// With records waiting and no epoch committed.
+    pub progress_ms: i64,
+}
+
+impl Limits {
+    /// For a job with this epoch interval: a minute for the thread; for progress 10 s, or twenty epochs
+    /// where that is longer.
+    #[must_use]
+    pub const fn for_epoch_interval(epoch_interval_ms: i64) -> Self {
+        let twenty = epoch_interval_ms.saturating_mul(20);
+        Self { beat_ms: 60_000, progress_ms: if twenty > 10_000 { twenty } else { 10_000 } }
+    }
+}
+
+/// Why a slot is not what a probe asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Its thread has not come round for so long, ms.
+    Stuck(i64),
+    /// It has not begun to take over.
+    Starting,
+    /// It is taking over.
+    TakingOver {
+        /// At which step.
+        step: &'static str,
+        /// For how long, ms.
+        for_ms: i64,
+    },
+    /// It is stopping as asked.
+    Stopping,
+    /// It gave up.
+    Failed(String),
+    /// Records wait and no epoch commits.
+    NotCommitting {
+        /// How many wait.
+        records: u64,
+        /// For how long, ms.
+        for_ms: i64,
+        /// The last epoch that committed.
+        epoch: Option<u64>,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: &i64| *ms as f64 / 1000.0;
+        match self {
+            Self::Stuck(ms) => write!(f, "the slot's thread has not come round for {:.1} s", seconds(ms)),
+            Self::Starting => f.write_str("the slot is starting"),
+            Self::TakingOver { step, for_ms } => {
+                write!(f, "the slot is taking its tasks over ({step}) for {:.1} s", seconds(for_ms))
+            }
+            Self::Stopping => f.write_str("the slot is stopping as asked"),
+            Self::Failed(reason) => write!(f, "the slot gave up: {reason}"),
+            Self::NotCommitting { records, for_ms, epoch } => {
+                write!(f, "{records} records wait and no epoch has committed for {:.1} s", seconds(for_ms))?;
+                match epoch {
+                    Some(epoch) => write!(f, "; the last was epoch {epoch}"),
+                    None => f.write_str("; none ever has"),
+                }
+            }
+        }
+    }
+}
+
+/// Whether the slot's thread comes round.
+///
+/// # Errors
+/// [`Fault::Stuck`] when it does not.
+pub fn live(facts: &Facts, now_ms: i64, limits: Limits) -> Result<(), Fault> {
+    let since = now_ms.saturating_sub(facts.last_beat_ms);
+    if since > limits.beat_ms { Err(Fault::Stuck(since)) } else { Ok(()) }
+}
+
+/// Whether the slot holds its tasks.
+///
+/// # Errors
+/// What it is doing instead.
+pub fn ready(facts: &Facts, now_ms: i64) -> Result<(), Fault> {
+    match &facts.phase {
+        Phase::Running => Ok(()),
+        Phase::Starting => Err(Fault::Starting),
+        Phase::TakingOver { step } => {
+            Err(Fault::TakingOver { step, for_ms: now_ms.saturating_sub(facts.phase_since_ms) })
+        }
+        Phase::Stopping => Err(Fault::Stopping),
+        Phase::Failed { reason } => Err(Fault::Failed(reason.clone())),
+    }
+}
+
+/// Whether what waits gets committed.
+///
+/// # Errors
+/// Why not: the slot is not live or not ready, or records have waited past the limit without a commit.
+pub fn progress(facts: &Facts, now_ms: i64, limits: Limits) -> Result<(), Fault> {
+    live(facts, now_ms, limits)?;
+    ready(facts, now_ms)?;
+    let Some(waiting_since) = facts.waiting_since_ms else { return Ok(()) };
+    // Nothing can be expected to commit before it waits, nor before the slot runs.
+    let since = waiting_since.max(facts.phase_since_ms).max(facts.last_commit_ms.unwrap_or(i64::MIN));
+    let for_ms = now_ms.saturating_sub(since);
+    if for_ms > limits.progress_ms {
+        return Err(Fault::NotCommitting { records: facts.waiting_records, for_ms, epoch: facts.epoch });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { beat_ms: 60_000, progress_ms: 10_000 };
+
+    fn running_since(ms: i64) -> Facts {
+        let mut facts = Facts::starting(0);
+        facts.enter(Phase::Running, ms);
+        facts
+    }
+
+    #[test]
+    fn a_slot_without_work_progresses_for_ever() {
+        let mut facts = running_since(1_000);
+        facts.committed(7, 2_000);
+        facts.beat(10_000_000);
+        assert_eq!(progress(&facts, 10_000_000, LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn waiting_records_must_commit_within_the_limit() {
+        let mut facts = running_since(1_000);
+        facts.committed(7, 2_000);
+        facts.waiting(5, 50_000);
+        assert_eq!(progress(&facts, 60_000, LIMITS), Ok(()));
+        facts.waiting(9, 60_001);
+        let fault = progress(&facts, 60_001, LIMITS).expect_err("past the limit");
+        assert_eq!(fault, Fault::NotCommitting { records: 9, for_ms: 10_001, epoch: Some(7) });
+        assert_eq!(fault.to_string(), "9 records wait and no epoch has committed for 10.0 s; the last was epoch 7");
+    }
+
+    #[test]
+    fn a_commit_begins_the_wait_anew_and_an_empty_moment_ends_it() {
+        let mut facts = running_since(0);
+        facts.waiting(5, 0);
+        facts.committed(1, 9_000);
+        facts.waiting(5, 9_000);
+        assert_eq!(progress(&facts, 19_000, LIMITS), Ok(()));
+        assert!(progress(&facts, 19_001, LIMITS).is_err());
+        facts.waiting(0, 19_001);
+        facts.waiting(5, 19_002);
+        assert_eq!(progress(&facts, 29_002, LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn a_take_over_is_not_progress_however_short() {
+        let mut facts = Facts::starting(0);
+        assert_eq!(progress(&facts, 0, LIMITS), Err(Fault::Starting));
+        facts.enter(Phase::TakingOver { step: "fencing" }, 100);
+        let fault = ready(&facts, 1_600).expect_err("taking over");
+        assert_eq!(fault.to_string(), "the slot is taking its tasks over (fencing) for 1.5 s");
+        assert_eq!(progress(&facts, 1_600, LIMITS), Err(fault));
+        facts.enter(Phase::Running, 2_000);
+        assert_eq!(progress(&facts, 2_000, LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn time_before_the_slot_runs_does_not_count() {
+        let mut facts = Facts::starting(0);
+        facts.waiting(1, 0);
+        facts.enter(Phase::Running, 50_000);
+        assert_eq!(progress(&facts, 60_000, LIMITS), Ok(()));
+        assert!(progress(&facts, 60_001, LIMITS).is_err());
+    }
+
+    #[test]
+    fn a_stuck_thread_is_not_live_whatever_it_last_said() {
+        let facts = running_since(0);
+        assert_eq!(live(&facts, 60_000, LIMITS), Ok(()));
+        assert_eq!(live(&facts, 60_001, LIMITS), Err(Fault::Stuck(60_001)));
+        assert_eq!(progress(&facts, 60_001, LIMITS), Err(Fault::Stuck(60_001)));
+        assert_eq!(ready(&facts, 60_001), Ok(()));
+    }
+
+    #[test]
+    fn a_phase_keeps_its_time_until_it_changes() {
+        let mut facts = running_since(1_000);
+        facts.enter(Phase::Running, 5_000);
+        assert_eq!(facts.phase_since_ms, 1_000);
+        facts.enter(Phase::Failed { reason: "InputTruncated".into() }, 6_000);
+        assert_eq!(facts.phase_since_ms, 6_000);
+        assert_eq!(ready(&facts, 6_000), Err(Fault::Failed("InputTruncated".into())));
+    }
+
+    #[test]
+    fn limits_follow_long_epochs() {
+        assert_eq!(Limits::for_epoch_interval(100).progress_ms, 10_000);
+        assert_eq!(Limits::for_epoch_interval(5_000).progress_ms, 100_000);
+    }
+}

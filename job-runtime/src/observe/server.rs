@@ -1,0 +1,240 @@
+//! The HTTP server of a slot: `/metrics`, `/livez`, `/readyz`, `/progressz`, `/status`.
+//!
+//! Probes answer `200 ok`, or 503 with the reason as text. The server runs on a thread of its own and
+//! ends when its handle is dropped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::oneshot;
+
+use super::health::{self, Fault, Limits};
+use super::{Facts, Observed};
+use crate::metrics::Metrics;
+
+/// What the server shows.
+#[derive(Clone)]
+pub struct Shown {
+    /// The slot's facts.
+    pub observed: Observed,
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// When a fact is a fault.
+    pub limits: Limits,
+    /// The clock, ms since the Unix epoch; of the process, not of the slot, whose environment stays on its thread.
+    pub now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, or not of this machine.
+    #[error("can't listen on {address}: {source}; choose another address for metrics and health")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// No thread or no runtime could be made.
+    #[error("can't start the thread of the metrics server: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A running server. Dropping it stops the server and waits for its thread.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves `shown` on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The address can't be listened on, or no thread can be made.
+    pub fn start(address: SocketAddr, shown: Shown) -> Result<Self, ServeError> {
+        let listen = |source| ServeError::Listen { address, source };
+        let listener = std::net::TcpListener::bind(address).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let bound = listener.local_addr().map_err(listen)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(ServeError::Thread)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("observe".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, shown, stopped)))
+            .map_err(ServeError::Thread)?;
+        Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the server's thread was printed by it, and must not become a second one here.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, shown: Shown, stopped: oneshot::Receiver<()>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the metrics server can't use its socket");
+            return;
+        }
+    };
+    // Open connections are cut, not awaited: a scraper that keeps one open must not hold up the stop.
+    tokio::select! {
+        served = axum::serve(listener, router(shown)) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the metrics server ended");
+            }
+        }
+        _ = stopped => {}
+    }
+}
+
+fn router(shown: Shown) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/progressz", get(progress))
+        .route("/status", get(status))
+        .with_state(shown)
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shown.metrics.text()).into_response()
+}
+
+async fn live(State(shown): State<Shown>) -> Response {
+    probe(&shown, |facts, now_ms| health::live(facts, now_ms, shown.limits))
+}
+
+async fn ready(State(shown): State<Shown>) -> Response {
+    probe(&shown, health::ready)
+}
+
+async fn progress(State(shown): State<Shown>) -> Response {
+    probe(&shown, |facts, now_ms| health::progress(facts, now_ms, shown.limits))
+}
+
+async fn status(State(shown): State<Shown>) -> Response {
+    axum::Json(shown.observed.status()).into_response()
+}
+
+fn probe(shown: &Shown, judge: impl FnOnce(&Facts, i64) -> Result<(), Fault>) -> Response {
+    match judge(&shown.observed.status().facts, (shown.now_ms)()) {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::observe::{Phase, TaskStatus};
+
+    /// Status code and body of a GET.
+    fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out can be set");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers within 5 s");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+        (code, body.to_owned())
+    }
+
+    #[test]
+    fn answers_follow_the_facts() {
+        let clock = Arc::new(AtomicI64::new(1_000));
+        let observed = Observed::new("fraud", "0", "7c9f2b", "r1-abc", 1_000);
+        let metrics = Metrics::new("fraud", "0");
+        let now_ms: Arc<dyn Fn() -> i64 + Send + Sync> = {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || clock.load(Ordering::Relaxed))
+        };
+        let limits = Limits { beat_ms: 60_000, progress_ms: 10_000 };
+        let shown = Shown { observed: observed.clone(), metrics, limits, now_ms };
+        let server = Server::start(SocketAddr::from(([127, 0, 0, 1], 0)), shown).expect("a free port");
+
+        assert_eq!(get(server.address(), "/livez"), (200, "ok\n".to_owned()));
+        assert_eq!(get(server.address(), "/readyz"), (503, "the slot is starting\n".to_owned()));
+
+        observed.facts(|facts| {
+            facts.enter(Phase::Running, 1_000);
+            facts.waiting(3, 1_000);
+        });
+        assert_eq!(get(server.address(), "/readyz").0, 200);
+        assert_eq!(get(server.address(), "/progressz").0, 200);
+
+        clock.store(12_000, Ordering::Relaxed);
+        let (code, reason) = get(server.address(), "/progressz");
+        assert_eq!(code, 503);
+        assert_eq!(reason, "3 records wait and no epoch has committed for 11.0 s; none ever has\n");
+        assert_eq!(get(server.address(), "/livez").0, 200);
+
+        observed.update(|status| {
+            status.tasks = vec![TaskStatus {
+                stage: "s1".into(),
+                partition: 2,
+                position: 40,
+                lag_records: 3,
+                watermark_ms: Some(900),
+                state_keys: 5,
+            }];
+        });
+        let (code, body) = get(server.address(), "/status");
+        let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(code, 200);
+        assert_eq!(status["phase"], "running");
+        assert_eq!(status["waitingRecords"], 3);
+        assert_eq!(status["tasks"][0]["lagRecords"], 3);
+
+        let (code, text) = get(server.address(), "/metrics");
+        assert_eq!(code, 200);
+        assert!(text.contains("freshet_build_info"), "{text}");
+        assert_eq!(get(server.address(), "/nothing").0, 404);
+
+        let address = server.address();
+        drop(server);
+        assert!(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err(), "it still listens");
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("its address");
+        let shown = Shown {
+            observed: Observed::new("j", "0", "p", "l", 0),
+            metrics: Metrics::new("j", "0"),
+            limits: Limits::for_epoch_interval(500),
+            now_ms: Arc::new(|| 0),
+        };
+        let error = Server::start(address, shown).expect_err("taken").to_string();
+        assert!(error.starts_with(&format!("can't listen on {address}")), "{error}");
+    }
+}
