@@ -49,6 +49,7 @@ pub use error::SlotError;
 pub use events::{Deaf, EpochReport, Phase, SlotEvents, TaskReport};
 use takeover::Outcome;
 use tasks::Kept;
+pub(crate) use tasks::{input_topic, keys_by_partition, stage_tasks};
 use work::WorkEnd;
 
 /// The transactional id of a slot in a generation.

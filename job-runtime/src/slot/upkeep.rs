@@ -11,6 +11,7 @@ use freshet_plan::{Input, Plan};
 use freshet_state::TaskId;
 use freshet_state::collect::Collector;
 use freshet_state::generation::Generation;
+use freshet_state::metadata::CommitMetadata;
 use freshet_state::object::{MergeHeader, Merged, after_merge, merge, plan_merge};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -190,7 +191,7 @@ async fn sweep(
         let partitions: Vec<_> = inputs.iter().map(|(_, partition)| partition.clone()).collect();
         let committed = log.committed(group, &partitions).await?;
         for ((task, _), committed) in inputs.iter().zip(committed) {
-            let metadata = match committed.map(|committed| committed.metadata.parse()) {
+            let metadata = match committed.map(|committed| committed.metadata.parse::<CommitMetadata>()) {
                 None => None,
                 Some(Ok(metadata)) => Some(metadata),
                 Some(Err(error)) => {

@@ -350,7 +350,8 @@ impl GenerationLog {
     /// # Errors
     /// [`StateError`].
     pub async fn latest_incarnation(&self, generation: u64, slot: u32) -> Result<u64, StateError> {
-        let starts = self.listed(&slot_folder(generation, slot)).await?.filter_map(|path| match path {
+        let folder = slot_folder(generation, slot);
+        let starts = self.listed(&folder).await?.filter_map(|path| match path {
             LineagePath::Incarnation { incarnation, .. } => Some(incarnation),
             _ => None,
         });
