@@ -4,4 +4,5 @@ pub mod demo;
 pub mod job;
 pub mod metrics;
 pub mod observe;
+pub mod reporter;
 pub mod slot;

@@ -20,7 +20,7 @@ pub(super) struct Cut {
     /// Offsets by consumer group.
     pub offsets: Vec<(String, Vec<(TopicPartition, CommittedOffset)>)>,
     pub snapshot: Duration,
-    pub records: Vec<(i64, u64)>,
+    pub records: Vec<(String, i64)>,
 }
 
 /// A commit that ended, one way or the other.

@@ -43,8 +43,8 @@ pub struct EpochReport {
     pub object_bytes: u64,
     /// When the commit was known, ms since the Unix epoch.
     pub committed_at_ms: i64,
-    /// For each batch of records in it: the log's timestamp of its last record, and how many they were.
-    pub records: Vec<(i64, u64)>,
+    /// For each batch of records in it: its stage, and the log's timestamp of its last record.
+    pub records: Vec<(String, i64)>,
 }
 
 /// How one task stands.
@@ -78,8 +78,9 @@ pub trait SlotEvents {
     fn epoch(&self, _report: &EpochReport) {}
     /// How the tasks stand: after each epoch, and once a second while nothing is committed.
     fn tasks(&self, _reports: &[TaskReport]) {}
-    /// Time spent processing, and time spent waiting for a full output or a commit, since the last call.
-    fn time(&self, _busy: Duration, _blocked: Duration) {}
+    /// Since the last call: time that each task spent processing, and time that reading stood still because
+    /// output had to wait for a full queue or for the commit before.
+    fn time(&self, _busy: &[(TaskId, Duration)], _blocked: Duration) {}
     /// An attempt failed; when `transient`, the slot tries again.
     fn failed(&self, _error: &SlotError, _transient: bool) {}
     /// An input is at its end only because a transaction of somebody's is open (`true`), or no longer is.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use freshet_engine::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task};
 use freshet_log::{Log, Producer, TopicPartition};
@@ -36,6 +37,8 @@ pub(super) struct RunningTask {
     pub manifest: Manifest,
     pub high: i64,
     pub last_timestamp_ms: i64,
+    /// Time spent processing since it was last told.
+    pub busy: Duration,
     /// Whether its epoch 0 must be committed first.
     pub begins: bool,
 }
@@ -194,6 +197,7 @@ impl Programs {
             manifest: Manifest::default(),
             high: 0,
             last_timestamp_ms: -1,
+            busy: Duration::ZERO,
             begins: false,
         })
     }

@@ -59,8 +59,7 @@ struct Work<'a> {
     sent: usize,
     next_epoch: u64,
     last_commit: Duration,
-    records: Vec<(i64, u64)>,
-    busy: Duration,
+    records: Vec<(String, i64)>,
     blocked: Duration,
     /// Offsets as the last commit has them.
     offsets: Vec<PointerOffset>,
@@ -88,7 +87,6 @@ pub(super) async fn work(
         next_epoch: ready.next_epoch,
         last_commit: slot.env.monotonic(),
         records: Vec::new(),
-        busy: Duration::ZERO,
         blocked: Duration::ZERO,
         offsets: Vec::new(),
         last_epoch: ready.next_epoch.saturating_sub(1),
@@ -141,10 +139,8 @@ impl Work<'_> {
             }
             match event {
                 Event::Batch(batch) => {
-                    let began = slot.env.monotonic();
                     self.process(&batch.map_err(input_error)?)?;
                     self.send().await?;
-                    self.busy += slot.env.monotonic().saturating_sub(began);
                     yield_now().await;
                 }
                 Event::Tick => {
@@ -194,13 +190,15 @@ impl Work<'_> {
         let now_ms = self.slot.env.now_ms();
         if let Some(last) = batch.records.last() {
             task.last_timestamp_ms = last.timestamp_ms;
-            self.records.push((last.timestamp_ms, batch.records.len() as u64));
+            self.records.push((task.id.stage.clone(), last.timestamp_ms));
         }
+        let began = self.slot.env.monotonic();
         task.task
             .process(batch, now_ms, &mut self.out)
             .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
         task.position = task.position.max(batch.next_offset);
         task.high = batch.high;
+        task.busy += self.slot.env.monotonic().saturating_sub(began);
         Ok(())
     }
 
@@ -377,7 +375,8 @@ impl Work<'_> {
     fn tell(&mut self) {
         let reports: Vec<_> = self.tasks.iter().map(RunningTask::report).collect();
         self.slot.events.tasks(&reports);
-        self.slot.events.time(std::mem::take(&mut self.busy), std::mem::take(&mut self.blocked));
+        let busy: Vec<_> = self.tasks.iter_mut().map(|task| (task.id.clone(), std::mem::take(&mut task.busy))).collect();
+        self.slot.events.time(&busy, std::mem::take(&mut self.blocked));
     }
 
     /// Lands what is under way, then everything that was processed since.
