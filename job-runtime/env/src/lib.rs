@@ -12,6 +12,7 @@
 
 mod faults;
 mod real;
+pub mod sim;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,6 +48,10 @@ pub trait Env {
     /// Runs CPU-heavy or blocking work off the slot's thread where there is such a place, and in
     /// place where there is none (simulation).
     fn offload(&self, work: Box<dyn FnOnce() + Send + 'static>) -> LocalFuture<'static, ()>;
+
+    /// Reports an event that a run must repeat exactly when its seed is repeated: it goes into the
+    /// simulation's trace hash. Outside of the simulation it does nothing.
+    fn trace(&self, _event: std::fmt::Arguments<'_>) {}
 }
 
 /// An environment shared by the parts of one slot.
