@@ -1,1 +1,23 @@
-//! x
+//! The lab: real servers on one machine, and what tests them.
+//!
+//! Freshet is checked against the servers that it will meet, not against imitations: a real Kafka
+//! broker and a real S3 server, started in a folder of their own, killed with -9 when a test says so,
+//! and gone when the test process is gone, however it ended.
+//!
+//! ```text
+//! install/   puts pinned tools and servers into the cache folder, each verified by checksum
+//! servers/   starts, kills, restarts and stops them; free ports; log tails in every error
+//! bin/freshet-lab   both of these for people: `freshet-lab install`, `freshet-lab kafka`
+//! ```
+//!
+//! Nothing here is part of what users run: the lab may read the machine's clock and environment.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the lab starts real servers, on the machine's own clock and environment"
+)]
+
+mod error;
+pub mod install;
+pub mod servers;
+
+pub use error::LabError;

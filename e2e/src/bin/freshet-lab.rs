@@ -1,0 +1,126 @@
+//! `freshet-lab`: installs the tools and servers of the tests, and runs a server for people.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the lab starts real servers, on the machine's own clock and environment"
+)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+use freshet_e2e::LabError;
+use freshet_e2e::install::{Cache, Part, install};
+use freshet_e2e::servers::{KafkaOptions, KafkaServer, S3Options, S3Server};
+
+/// Real servers for Freshet's tests, and for trying things out.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+struct Lab {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install pinned tools and servers into the cache folder (FRESHET_CACHE, or ~/.cache/freshet).
+    ///
+    /// Every step is verified by checksum, skipped when it is done, and safe to interrupt.
+    Install {
+        /// What to install; everything when nothing is named.
+        parts: Vec<Part>,
+    },
+    /// Run a Kafka broker on 127.0.0.1 until Ctrl-C.
+    Kafka {
+        /// Its port.
+        #[arg(long, default_value_t = 9092)]
+        port: u16,
+        /// Keep its data in this folder, and go on with what is there. Without it everything goes at the end.
+        #[arg(long, value_name = "FOLDER")]
+        keep: Option<PathBuf>,
+        /// A broker property, for instance offsets.retention.minutes=1; may be given several times.
+        #[arg(long = "property", value_name = "NAME=VALUE", value_parser = name_and_value)]
+        properties: Vec<(String, String)>,
+    },
+    /// Run an S3 server on 127.0.0.1 until Ctrl-C.
+    S3 {
+        /// Its port.
+        #[arg(long, default_value_t = 7070)]
+        port: u16,
+        /// Keep its objects in this folder, and go on with what is there. Without it everything goes at the end.
+        #[arg(long, value_name = "FOLDER")]
+        keep: Option<PathBuf>,
+        /// A bucket to make; may be given several times.
+        #[arg(long = "bucket", value_name = "NAME", default_value = "freshet")]
+        buckets: Vec<String>,
+    },
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn main() -> ExitCode {
+    match run(Lab::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<(), LabError> {
+    match task {
+        Task::Install { parts } => install(&Cache::from_environment(), &parts),
+        Task::Kafka { port, keep, properties } => {
+            let options =
+                KafkaOptions { port: Some(port), properties: properties.into_iter().collect(), ..Default::default() };
+            let mut server = match keep {
+                Some(folder) => KafkaServer::start(&folder, options)?,
+                None => KafkaServer::start_temporary(options)?,
+            };
+            println!("Kafka serves on {}; its log is {}/broker.log", server.bootstrap(), server.folder().display());
+            println!("Ctrl-C stops it");
+            let interrupted = interrupts()?;
+            server.wait(|| interrupted.load(Ordering::Relaxed))?;
+            server.stop()
+        }
+        Task::S3 { port, keep, buckets } => {
+            let options = S3Options { port: Some(port), buckets };
+            let mut server = match keep {
+                Some(folder) => S3Server::start(&folder, &options)?,
+                None => S3Server::start_temporary(&options)?,
+            };
+            println!("S3 serves on {}; its log is {}/s3.log", server.endpoint(), server.folder().display());
+            println!("access key {}, secret key {}", S3Server::ACCESS_KEY, S3Server::SECRET_KEY);
+            println!("Ctrl-C stops it");
+            let interrupted = interrupts()?;
+            server.wait(|| interrupted.load(Ordering::Relaxed))?;
+            server.stop()
+        }
+    }
+}
+
+/// A flag that Ctrl-C or SIGTERM sets.
+fn interrupts() -> Result<&'static AtomicBool, LabError> {
+    static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(LabError::file("starting a runtime for signals", "."))?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        });
+    });
+    Ok(&INTERRUPTED)
+}

@@ -1,0 +1,91 @@
+//! What goes wrong in the lab: each variant is the action that failed.
+
+use std::path::PathBuf;
+
+/// An installation or a server that did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// A file or folder could not be read or written.
+    #[error("{action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// A program that is needed is not there.
+    #[error("`{program}` is not installed. {remedy}")]
+    MissingProgram {
+        /// Its name.
+        program: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A program ended with an error.
+    #[error("`{command}` failed ({status}):\n{output}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// Its exit status.
+        status: String,
+        /// The last lines that it printed.
+        output: String,
+    },
+    /// A download is not what was pinned.
+    #[error(
+        "{what} does not have the pinned checksum: wanted {wanted}, got {got}. Nothing was installed. If the pinned \
+         version was changed on purpose, change its checksum beside it"
+    )]
+    Checksum {
+        /// Which file.
+        what: String,
+        /// The pinned checksum.
+        wanted: String,
+        /// That of the download.
+        got: String,
+    },
+    /// A server that is needed is not installed.
+    #[error("{what} is not installed in {cache}. Run `cargo run -p freshet-e2e -- install {what}`")]
+    NotInstalled {
+        /// Which one.
+        what: &'static str,
+        /// The cache folder that was searched.
+        cache: PathBuf,
+    },
+    /// A server did not do what was waited for within the deadline.
+    #[error("{server}: waited {seconds:.1} s for {what}, in vain. Last lines of {log}:\n{tail}")]
+    Deadline {
+        /// Which server.
+        server: String,
+        /// What was waited for.
+        what: String,
+        /// How long, in seconds.
+        seconds: f64,
+        /// Its log file.
+        log: PathBuf,
+        /// The end of that file.
+        tail: String,
+    },
+    /// A server ended by itself.
+    #[error("{server} ended by itself ({status}). Last lines of {log}:\n{tail}")]
+    Died {
+        /// Which server.
+        server: String,
+        /// Its exit status.
+        status: String,
+        /// Its log file.
+        log: PathBuf,
+        /// The end of that file.
+        tail: String,
+    },
+}
+
+impl LabError {
+    /// Maps an I/O error to the file that it is about.
+    pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}

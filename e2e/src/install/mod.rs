@@ -1,0 +1,63 @@
+//! Installs pinned tools and servers under one cache folder.
+//!
+//! A step works in a temporary folder and renames it to its final name, versions in the name, as its
+//! last act: what stands under a final name is whole, whenever it was interrupted, and a step whose
+//! result is there is skipped. A lock file keeps two installers apart. What comes from outside is
+//! compared with the checksums in [`versions`] before it is moved into place.
+
+mod cache;
+pub(crate) mod command;
+mod debian;
+mod kafka;
+mod s3;
+mod tools;
+pub mod versions;
+
+pub use cache::Cache;
+pub use kafka::KafkaInstallation;
+
+use crate::LabError;
+
+/// What `freshet-lab install` can install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// The Kafka broker: jars, a class archive for quick starts, a formatted log folder.
+    Kafka,
+    /// The S3 server.
+    S3,
+    /// cargo-deny and cargo-nextest.
+    Tools,
+}
+
+/// Installs `parts` (all of them when there are none), each step skipped when it is done already.
+///
+/// # Errors
+/// The first step that failed; what earlier steps installed stays.
+pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
+    let parts = if parts.is_empty() { &[Part::Tools, Part::Kafka, Part::S3] } else { parts };
+    let _lock = cache.lock()?;
+    for part in parts {
+        match part {
+            Part::Kafka => kafka::install(cache)?,
+            Part::S3 => s3::install(cache)?,
+            Part::Tools => tools::install(cache)?,
+        }
+    }
+    Ok(())
+}
+
+/// The installed Kafka broker.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install kafka` has not run.
+pub fn installed_kafka(cache: &Cache) -> Result<KafkaInstallation, LabError> {
+    kafka::find(cache)
+}
+
+/// The installed S3 server's binary.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install s3` has not run.
+pub fn installed_s3(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
+    s3::find(cache)
+}

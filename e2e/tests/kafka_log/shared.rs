@@ -1,0 +1,126 @@
+//! The shared broker, and short forms of what every test does.
+
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use freshet_e2e::servers::{KafkaOptions, KafkaServer};
+use freshet_env::{RealEnv, SharedEnv, deadline};
+use freshet_kafka::{KafkaConfig, KafkaLog};
+use freshet_log::{CommittedOffset, Consumer, Fetched, Log, Outgoing, Producer, TopicPartition, TopicSpec};
+
+/// No wait of a test lasts longer, on whatever machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The broker of this test binary; its undertaker ends it with the process.
+pub fn broker() -> &'static KafkaServer {
+    static BROKER: OnceLock<KafkaServer> = OnceLock::new();
+    BROKER.get_or_init(|| KafkaServer::start_temporary(KafkaOptions::default()).unwrap())
+}
+
+/// Settings for the shared broker.
+pub fn config() -> KafkaConfig {
+    KafkaConfig::new(broker().bootstrap(), "kafka-log-test")
+}
+
+/// The real clock and timers.
+pub fn env() -> SharedEnv {
+    Rc::new(RealEnv::new())
+}
+
+/// The log on the shared broker.
+pub fn log() -> KafkaLog {
+    KafkaLog::connect(config(), env()).unwrap()
+}
+
+/// A name that no other test has.
+pub fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A new topic.
+pub async fn topic(log: &KafkaLog, what: &str, partitions: u32) -> String {
+    let name = unique(what);
+    log.ensure_topics(&[TopicSpec { name: name.clone(), partitions, replicas: None, config: Vec::new() }])
+        .await
+        .unwrap();
+    name
+}
+
+/// Runs a test's future on one thread, with a deadline.
+pub fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async { deadline(&env(), PATIENCE * 3, test).await });
+    assert!(
+        ended.is_some(),
+        "the test did not end within {:?}; the broker's log ends:\n{}",
+        PATIENCE * 3,
+        broker().log_tail()
+    );
+}
+
+/// `work`, or a panic that says what was waited for.
+pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    deadline(&env(), PATIENCE, work).await.unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}, in vain"))
+}
+
+/// Records with these values, without keys, for partition 0.
+pub fn values(topic: &str, values: &[&str]) -> Outgoing {
+    let mut batch = Outgoing::new(vec![topic.to_owned()]);
+    for (index, value) in values.iter().enumerate() {
+        batch.push(0, 0, 1_000 + index as i64, None, Some(value.as_bytes()));
+    }
+    batch
+}
+
+/// Sends all of `batch`, waiting while the queue is full.
+pub async fn send_all(producer: &mut Box<dyn Producer>, batch: &Outgoing) {
+    let mut sent = 0;
+    while sent < batch.records.len() {
+        sent += producer.send(batch, sent).unwrap();
+        if sent < batch.records.len() {
+            within("room in the producer's queue", producer.drained()).await.unwrap();
+        }
+    }
+}
+
+/// One whole transaction.
+pub async fn commit(producer: &mut Box<dyn Producer>, batch: &Outgoing) {
+    producer.begin().unwrap();
+    send_all(producer, batch).await;
+    within("acknowledgements", producer.acknowledged()).await.unwrap();
+    within("the commit", producer.commit()).await.unwrap();
+}
+
+/// Reads partition 0 of `topic` from its beginning to its end.
+pub async fn read_all(log: &KafkaLog, topic: &str) -> Vec<String> {
+    let mut consumer = log.consumer(&[(TopicPartition::new(topic, 0), 0)]).await.unwrap();
+    let mut seen = Vec::new();
+    for batch in until_end(&mut consumer).await {
+        seen.extend(batch.records.iter().map(|record| text(batch.value(record).unwrap())));
+    }
+    seen
+}
+
+/// Batches of a consumer of one partition, until the end is reached.
+pub async fn until_end(consumer: &mut Box<dyn Consumer>) -> Vec<Fetched> {
+    let mut batches = Vec::new();
+    loop {
+        let batch = within("the end of the partition", consumer.next()).await.unwrap();
+        let end = batch.at_end;
+        batches.push(batch);
+        if end {
+            return batches;
+        }
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+pub fn offset(offset: i64, metadata: &str) -> CommittedOffset {
+    CommittedOffset { offset, metadata: metadata.to_owned() }
+}

@@ -1,0 +1,93 @@
+//! Making topics and deleting records.
+
+use std::future::Future;
+use std::time::Duration;
+
+use freshet_log::{LogError, TopicPartition, TopicSpec};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::config::{Isolation, KafkaConfig};
+use crate::error::{Action, Failure, classify};
+use crate::events::Events;
+use crate::thread::away;
+
+type Client = AdminClient<Events>;
+
+/// Stands for the broker's own default.
+const BROKER_DEFAULT: i32 = -1;
+
+/// Makes `topics`; one that is there already stays as it is.
+pub(crate) async fn create_topics(config: &KafkaConfig, topics: Vec<TopicSpec>) -> Result<(), LogError> {
+    let config = config.clone();
+    away("freshet-admin", move || {
+        let mut wanted = Vec::with_capacity(topics.len());
+        for topic in &topics {
+            let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
+            let replicas = TopicReplication::Fixed(topic.replicas.map_or(BROKER_DEFAULT, i32::from));
+            let new = NewTopic::new(&topic.name, partitions, replicas);
+            wanted.push(topic.config.iter().fold(new, |new, (name, value)| new.set(name, value)));
+        }
+        let (client, options) = open(&config)?;
+        let answer = wait_for(client.create_topics(&wanted, &options))?;
+        for topic in answer.map_err(|error| explain(&client, &error, "creating topics"))? {
+            match topic {
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(Failure::of(code).classify(Action::Ask, &format!("creating topic {name}")));
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Deletes the records before each offset.
+pub(crate) async fn delete_records(config: &KafkaConfig, before: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
+    if before.is_empty() {
+        return Ok(());
+    }
+    let config = config.clone();
+    away("freshet-admin", move || {
+        const DOING: &str = "deleting records";
+        let mut list = TopicPartitionList::with_capacity(before.len());
+        for (partition, offset) in &before {
+            let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+            let added = list.add_partition_offset(&partition.topic, number, Offset::Offset(*offset));
+            added.map_err(|error| classify(&error, Action::Ask, DOING))?;
+        }
+        let (client, options) = open(&config)?;
+        let answer = wait_for(client.delete_records(&list, &options))?;
+        let answer = answer.map_err(|error| explain(&client, &error, DOING))?;
+        for entry in answer.elements() {
+            let doing = || format!("{DOING} of {}[{}]", entry.topic(), entry.partition());
+            entry.error().map_err(|error| classify(&error, Action::Ask, &doing()))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn open(config: &KafkaConfig) -> Result<(Client, AdminOptions), LogError> {
+    let create = config.for_queries(Isolation::Committed).create_with_context(Events::default());
+    let client: Client = create.map_err(|error| classify(&error, Action::Ask, "connecting"))?;
+    // The broker's share must end before ours does.
+    let limit = config.request_timeout;
+    let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit * 4 / 5));
+    Ok((client, options))
+}
+
+fn explain(client: &Client, error: &KafkaError, doing: &str) -> LogError {
+    client.inner().context().explain(classify(error, Action::Ask, doing))
+}
+
+/// Waits on this thread, which is one of its own.
+fn wait_for<T>(answer: impl Future<Output = T>) -> Result<T, LogError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| LogError::Unavailable(format!("no runtime for a request: {error}")))?;
+    let answer = runtime.block_on(answer);
+    runtime.shutdown_timeout(Duration::ZERO);
+    Ok(answer)
+}

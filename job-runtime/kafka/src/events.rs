@@ -1,0 +1,84 @@
+//! What librdkafka says between the calls: log lines, client errors, failed deliveries.
+
+use std::sync::{Mutex, PoisonError};
+
+use freshet_log::LogError;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use rdkafka::{ClientContext, Message};
+
+use crate::error::{Action, Failure, classify};
+
+/// Receives the events of one client and keeps what its owner must know.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    denied: Mutex<Option<LogError>>,
+    undelivered: Mutex<Option<LogError>>,
+}
+
+impl Events {
+    /// The first error of this client that only a person can mend: wrong credentials, an untrusted certificate.
+    pub(crate) fn denied(&self) -> Option<LogError> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first delivery that failed since this was last asked.
+    pub(crate) fn take_undelivered(&self) -> Option<LogError> {
+        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// `error`, or the denial that explains it: behind wrong credentials everything looks like a time-out.
+    pub(crate) fn explain(&self, error: LogError) -> LogError {
+        match error {
+            LogError::Unavailable(_) | LogError::Indefinite(_) => self.denied().unwrap_or(error),
+            _ => error,
+        }
+    }
+}
+
+impl ClientContext for Events {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        if matches!(code, Some(Code::PartitionEOF | Code::AutoOffsetReset)) {
+            return;
+        }
+        tracing::warn!(target: "librdkafka", "{error}: {reason}");
+        let Some(code) = code else { return };
+        let failure = Failure { code, fatal: false, text: reason.to_owned() };
+        let classified = failure.classify(Action::Ask, "talking to the brokers");
+        if matches!(classified, LogError::Unauthorised(_)) {
+            self.denied.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(classified);
+        }
+    }
+}
+
+impl ConsumerContext for Events {}
+
+impl ProducerContext for Events {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
+        if let Err((error, record)) = result {
+            let doing = format!("writing to {}[{}]", record.topic(), record.partition());
+            let error = classify(error, Action::Transact, &doing);
+            self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+}
