@@ -1,0 +1,107 @@
+//! What commands need of the process around them: runtime, signals, store, Kafka.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::rc::Rc;
+
+use freshet_env::SharedEnv;
+use freshet_kafka::{KafkaConfig, KafkaLog};
+use freshet_log::{Log, TopicSpec};
+use freshet_state::store::{S3Options, Store, open};
+
+use super::Failure;
+use crate::manifest::{Checkpoint, Pipeline, TopicTable};
+
+/// Runs `work` on this thread, with timers, IO and local tasks.
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime can't be started: {error}")))?;
+    let local = tokio::task::LocalSet::new();
+    let result = local.block_on(&runtime, work);
+    // Blocking calls of clients that were left behind must not keep the process.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// Completes when a person or a supervisor asks the process to stop.
+pub(super) async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+/// The store of a checkpoint's URL.
+pub(super) fn store(checkpoint: &Checkpoint) -> Result<Rc<dyn Store>, Failure> {
+    let s3 = (checkpoint.endpoint.is_some() || checkpoint.region.is_some()).then(|| S3Options {
+        endpoint: checkpoint.endpoint.clone(),
+        region: checkpoint.region.clone(),
+        ..S3Options::default()
+    });
+    open(&checkpoint.url, s3).map_err(|error| Failure::Refused(format!("checkpoint {}: {error}", checkpoint.url)))
+}
+
+/// Where state is kept: what was asked for, what the manifest says, or a folder here.
+pub(super) fn checkpoint(asked: Option<&str>, pipeline: &Pipeline) -> Result<Checkpoint, Failure> {
+    if let Some(url) = asked {
+        let declared = pipeline.job.checkpoint.clone();
+        let (endpoint, region) = declared.map_or((None, None), |declared| (declared.endpoint, declared.region));
+        return Ok(Checkpoint { url: url.to_owned(), endpoint, region });
+    }
+    if let Some(declared) = &pipeline.job.checkpoint {
+        return Ok(declared.clone());
+    }
+    let folder = Path::new(".freshet").join("state");
+    let absolute = std::fs::create_dir_all(&folder)
+        .and_then(|()| folder.canonicalize())
+        .map_err(|error| Failure::Failed(format!("{} can't be made: {error}", folder.display())))?;
+    Ok(Checkpoint { url: format!("file://{}", absolute.display()), endpoint: None, region: None })
+}
+
+/// Settings for the Kafka cluster at `servers`.
+pub(super) fn kafka_config(servers: &str, job: &str, settings: &[(String, String)]) -> KafkaConfig {
+    let mut config = KafkaConfig::new(servers, format!("freshet-{job}"));
+    config.extra = settings.iter().cloned().collect::<BTreeMap<_, _>>();
+    config
+}
+
+/// Kafka as a log.
+pub(super) fn kafka(config: KafkaConfig, env: &SharedEnv) -> Result<Rc<dyn Log>, Failure> {
+    Ok(Rc::new(KafkaLog::connect(config, Rc::clone(env)).map_err(|error| Failure::Refused(error.to_string()))?))
+}
+
+/// The topics of a pipeline, as the log is asked to make them.
+pub(super) fn topic_specs(topics: &[TopicTable]) -> Vec<TopicSpec> {
+    let spec = |topic: &TopicTable| TopicSpec {
+        name: topic.topic.clone(),
+        partitions: topic.partitions,
+        replicas: topic.replicas,
+        config: topic.config.clone(),
+    };
+    topics.iter().map(spec).collect()
+}
+
+/// `name=value`, as an argument.
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not name=value")),
+    }
+}
+
+/// A duration as manifests write it: `200ms`, `5s`, `10m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    text.parse::<freshet_crds::Duration>().map(Into::into).map_err(|error| error.to_string())
+}

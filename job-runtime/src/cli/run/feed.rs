@@ -1,0 +1,366 @@
+//! Where a run's input comes from: the pilot's generator with its recount, files, or elsewhere.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use freshet_env::{Env as _, RealEnv};
+use freshet_log::model::ModelBroker;
+use freshet_log::{LogError, Outgoing};
+use freshet_plan::key::partition_of;
+
+use super::tail::Tail;
+use super::{Cluster, RunArgs, target};
+use crate::cli::Failure;
+use crate::cli::pipeline::Planned;
+use crate::demo::{Generator, Recount, Rules, Settings, compare};
+
+/// Records that are made or read in one step.
+const STEP_RECORDS: usize = 2_000;
+/// How many bytes of input may wait in the embedded log.
+const EMBEDDED_INPUT_BYTES: u64 = 64 << 20;
+/// Records in one second of the pilot's event time.
+const EVENTS_PER_SECOND: u32 = 500;
+/// The pilot's accounts.
+const ACCOUNTS: u32 = 50_000;
+
+/// What input is written to.
+pub(super) enum Target {
+    Embedded(ModelBroker),
+    Kafka(freshet_kafka::bulk::Loader),
+}
+
+impl Target {
+    async fn write(&mut self, batch: &Outgoing) -> Result<(), LogError> {
+        match self {
+            Self::Embedded(broker) => {
+                for topic in &batch.topics {
+                    broker.room(topic, EMBEDDED_INPUT_BYTES).await?;
+                }
+                broker.append_batch(batch)
+            }
+            Self::Kafka(loader) => loader.send(batch),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), LogError> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Kafka(loader) => loader.finish(),
+        }
+    }
+}
+
+/// A run's input.
+pub(super) enum Feed {
+    /// Somebody else's.
+    Elsewhere,
+    /// The pilot's generator.
+    Pilot(Box<Pilot>),
+    /// Files of lines.
+    Files(Box<Files>),
+}
+
+/// What can go wrong with input.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FeedError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("{file}: {error}")]
+    Read { file: String, error: std::io::Error },
+}
+
+/// The feed that a run is asked for.
+pub(super) fn choose(args: &RunArgs, planned: &Planned, cluster: &Cluster) -> Result<Feed, Failure> {
+    let embedded = matches!(cluster, Cluster::Embedded(_));
+    if !args.input.is_empty() {
+        return Files::new(args, planned, target(cluster)?).map(|files| Feed::Files(Box::new(files)));
+    }
+    let pilot = Pilot::fits(planned);
+    if args.generate && !pilot {
+        return Err(Failure::Refused(
+            "--generate makes the input of examples/fraud-detection, and this is another pipeline; give it --input"
+                .to_owned(),
+        ));
+    }
+    if pilot && (args.generate || embedded) {
+        return Ok(Feed::Pilot(Box::new(Pilot::new(args, planned, target(cluster)?))));
+    }
+    if embedded {
+        return Err(Failure::Refused(
+            "the embedded log begins empty: give this pipeline input with --input TABLE=FILE, or run it with --kafka"
+                .to_owned(),
+        ));
+    }
+    Ok(Feed::Elsewhere)
+}
+
+impl Feed {
+    /// Writes some more. Never completes when there is nothing more to write.
+    pub async fn step(&mut self) -> Result<(), FeedError> {
+        match self {
+            Self::Pilot(pilot) if !pilot.done => pilot.step().await,
+            Self::Files(files) if !files.open.is_empty() => files.step().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether it had something to write, and has written all of it.
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Self::Elsewhere => false,
+            Self::Pilot(pilot) => pilot.done,
+            Self::Files(files) => files.open.is_empty(),
+        }
+    }
+
+    /// Whether it writes nothing.
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self::Elsewhere)
+    }
+
+    /// Writes what closes all windows, where it knows how to; says whether it did.
+    pub fn close(&mut self) -> Result<bool, FeedError> {
+        match self {
+            Self::Pilot(pilot) => {
+                pilot.done = true;
+                pilot.close()?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether the results are right, where that can be known.
+    pub fn check(&self, tail: &Tail) -> Result<(), Failure> {
+        let Self::Pilot(pilot) = self else { return Ok(()) };
+        if pilot.resumed {
+            println!("recount: left out, since the job went on from an earlier run");
+            return Ok(());
+        }
+        let reports = [
+            compare("alerts", &pilot.recount.alerts(), &tail.rows("alerts", "account_id").map_err(Failure::Failed)?),
+            compare(
+                "country_totals",
+                &pilot.recount.country_totals(),
+                &tail.rows("country_totals", "country").map_err(Failure::Failed)?,
+            ),
+        ];
+        for report in &reports {
+            println!("recount: {report}");
+        }
+        if reports.iter().all(crate::demo::Report::agrees) {
+            Ok(())
+        } else {
+            Err(Failure::Failed("the results differ from the recount of the input".to_owned()))
+        }
+    }
+}
+
+/// The pilot's generator, and the recount of what it made.
+pub(super) struct Pilot {
+    target: Target,
+    topic: String,
+    generator: Generator,
+    recount: Recount,
+    batch: Outgoing,
+    made: u64,
+    events: Option<u64>,
+    rate: u32,
+    env: RealEnv,
+    started: Option<Duration>,
+    done: bool,
+    resumed: bool,
+}
+
+impl Pilot {
+    /// Whether a pipeline is the pilot.
+    fn fits(planned: &Planned) -> bool {
+        let has = |table: &str| planned.pipeline.topics.iter().any(|topic| topic.table == table);
+        planned.pipeline.job.name == "fraud-detection"
+            && has("transactions")
+            && has("alerts")
+            && has("country_totals")
+    }
+
+    fn new(args: &RunArgs, planned: &Planned, target: Target) -> Self {
+        let table = planned.pipeline.topics.iter().find(|topic| topic.table == "transactions");
+        let (topic, partitions) = table.map_or(("transactions", 1), |table| (&*table.topic, table.partitions));
+        let rules = Rules::default();
+        let env = RealEnv::new();
+        if let Target::Embedded(broker) = &target {
+            // A topic that is not there yet is made by the caller before; its records go once they are read.
+            let _ = broker.retain_bytes(topic, EMBEDDED_INPUT_BYTES / 2);
+        }
+        // Event time runs faster than the clock, so that a demo of seconds shows windows of minutes; it
+        // begins so far back that it stays in the past.
+        let start_ms = (env.now_ms() - 86_400_000 * 30) / rules.window_ms * rules.window_ms;
+        let settings = Settings {
+            seed: args.seed,
+            accounts: ACCOUNTS,
+            partitions,
+            start_ms,
+            events_per_second: EVENTS_PER_SECOND,
+            disorder_ms: rules.disorder_ms,
+            window_ms: rules.window_ms,
+        };
+        Self {
+            target,
+            batch: Outgoing::new(vec![topic.to_owned()]),
+            topic: topic.to_owned(),
+            generator: Generator::new(settings),
+            recount: Recount::new(rules, partitions),
+            made: 0,
+            events: args.events,
+            rate: args.rate.max(1),
+            env,
+            started: None,
+            done: false,
+            resumed: false,
+        }
+    }
+
+    /// Makes the records that are due by the rate.
+    async fn step(&mut self) -> Result<(), FeedError> {
+        let started = *self.started.get_or_insert_with(|| self.env.monotonic());
+        let due = self.env.monotonic().saturating_sub(started).as_secs_f64() * f64::from(self.rate);
+        let behind = (due as u64).saturating_sub(self.made) as usize;
+        let left = self.events.map_or(usize::MAX, |events| (events.saturating_sub(self.made)) as usize);
+        let count = behind.min(STEP_RECORDS).min(left);
+        let records: Vec<_> = self.generator.by_ref().take(count).collect();
+        self.write(records.iter().map(|r| (r.partition, r.key.as_bytes(), &*r.value))).await?;
+        if left == count {
+            self.target.finish()?;
+            self.done = true;
+        } else if count < STEP_RECORDS {
+            self.env.sleep(Duration::from_millis(10)).await;
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    async fn write<'r>(&mut self, records: impl Iterator<Item = (u32, &'r [u8], &'r [u8])>) -> Result<(), FeedError> {
+        let now_ms = self.env.now_ms();
+        self.batch.clear();
+        for (partition, key, value) in records {
+            self.batch.push(0, partition, now_ms, Some(key), Some(value));
+            self.recount.record(partition, value);
+            self.made += 1;
+        }
+        self.target.write(&self.batch).await?;
+        Ok(())
+    }
+
+    /// One record for every partition, far ahead.
+    fn close(&mut self) -> Result<(), FeedError> {
+        let now_ms = self.env.now_ms();
+        let mut batch = Outgoing::new(vec![self.topic.clone()]);
+        for record in self.generator.closing() {
+            batch.push(0, record.partition, now_ms, Some(record.key.as_bytes()), Some(&record.value));
+            self.recount.record(record.partition, &record.value);
+        }
+        match &mut self.target {
+            Target::Embedded(broker) => broker.append_batch(&batch)?,
+            Target::Kafka(loader) => loader.send(&batch)?,
+        }
+        Ok(self.target.finish()?)
+    }
+}
+
+/// One file that is being read.
+struct Source {
+    file: String,
+    lines: Box<dyn BufRead>,
+    topic: u16,
+    partitions: u32,
+    /// The columns of the record's key.
+    key: Vec<String>,
+}
+
+/// Files of lines, each line a record.
+pub(super) struct Files {
+    target: Target,
+    open: Vec<Source>,
+    batch: Outgoing,
+    env: RealEnv,
+    unkeyed: u32,
+}
+
+impl Files {
+    fn new(args: &RunArgs, planned: &Planned, target: Target) -> Result<Self, Failure> {
+        let mut topics = Vec::new();
+        let mut open = Vec::new();
+        for (name, file) in &args.input {
+            let table = planned.pipeline.topics.iter().find(|t| t.table == *name || t.resource == *name);
+            let Some(table) = table else {
+                let known: Vec<&str> = planned.pipeline.topics.iter().map(|topic| &*topic.table).collect();
+                return Err(Failure::Refused(format!("--input {name}=…: there is no table {name}, only {}", known.join(", "))));
+            };
+            let lines: Box<dyn BufRead> = if file == "-" {
+                Box::new(BufReader::new(std::io::stdin()))
+            } else {
+                let opened = File::open(file).map_err(|error| Failure::Refused(format!("--input {name}={file}: {error}")))?;
+                Box::new(BufReader::new(opened))
+            };
+            let key = table.contract.as_ref().map(|contract| contract.key.clone()).unwrap_or_default();
+            open.push(Source { file: file.clone(), lines, topic: topics.len() as u16, partitions: table.partitions, key });
+            topics.push(table.topic.clone());
+        }
+        Ok(Self { target, open, batch: Outgoing::new(topics), env: RealEnv::new(), unkeyed: 0 })
+    }
+
+    /// Reads some lines of each file.
+    async fn step(&mut self) -> Result<(), FeedError> {
+        self.batch.clear();
+        let now_ms = self.env.now_ms();
+        let mut ended = Vec::new();
+        for (at, source) in self.open.iter_mut().enumerate() {
+            for _ in 0..STEP_RECORDS {
+                let mut line = Vec::new();
+                let read = source.lines.read_until(b'\n', &mut line);
+                if read.map_err(|error| FeedError::Read { file: source.file.clone(), error })? == 0 {
+                    ended.push(at);
+                    break;
+                }
+                let line = line.trim_ascii();
+                if line.is_empty() {
+                    continue;
+                }
+                let key = record_key(line, &source.key);
+                let partition = match &key {
+                    Some(key) => partition_of(key, source.partitions),
+                    None => {
+                        self.unkeyed = self.unkeyed.wrapping_add(1);
+                        self.unkeyed % source.partitions
+                    }
+                };
+                self.batch.push(source.topic, partition, now_ms, key.as_deref(), Some(line));
+            }
+        }
+        if !self.batch.is_empty() {
+            self.target.write(&self.batch).await?;
+        }
+        for at in ended.into_iter().rev() {
+            self.open.remove(at);
+        }
+        if self.open.is_empty() {
+            self.target.finish()?;
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+/// The record key of a JSON line, as the runtime writes keys: one column as its text, several as a JSON array. `None` when
+/// no key is declared or the line does not have it.
+fn record_key(line: &[u8], columns: &[String]) -> Option<Vec<u8>> {
+    let row: serde_json::Value = serde_json::from_slice(line).ok()?;
+    let values = columns.iter().map(|column| row.get(column)).collect::<Option<Vec<_>>>()?;
+    match &*values {
+        [] => None,
+        [serde_json::Value::Null] => None,
+        [serde_json::Value::String(text)] => Some(text.clone().into_bytes()),
+        [other] => Some(other.to_string().into_bytes()),
+        several => serde_json::to_vec(several).ok(),
+    }
+}

@@ -1,0 +1,7 @@
+//! The `freshet` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    freshet::cli::main()
+}
