@@ -11,7 +11,7 @@ use freshet_env::{SharedEnv, deadline};
 use super::core::{Answer, Core, Place, Session};
 use super::partition::{NewRecord, ProducerId};
 use super::signal::{Signal, yield_now};
-use super::wire::{CallError, EventId, ReplyPath, Shared};
+use super::wire::{CallError, EventId, ReplyPath, Request, Shared};
 use crate::{CommittedOffset, LogError, Outgoing, OutgoingRecord, Producer, TopicPartition};
 
 /// What is under way, and what went wrong with it. Shared with the acknowledgements.
@@ -117,7 +117,7 @@ impl ModelProducer {
             let lost = weather.rng.chance(weather.faults.lose_records_rate);
             lost.then(|| u64::try_from((weather.env.monotonic() + timeout).as_nanos()).unwrap_or(u64::MAX))
         });
-        let request: Box<dyn FnMut(&mut Core) -> Option<Box<dyn FnOnce()>>> = Box::new(move |core| {
+        let request: Request = Box::new(move |core| {
             let result = if given_up.is_some() {
                 Err(LogError::Indefinite("records were not acknowledged in time".to_owned()))
             } else {

@@ -23,7 +23,7 @@ use crate::LogError;
 type Reply = Box<dyn FnOnce()>;
 
 /// Carries out a request; `None` when it has to be asked again later.
-type Request = Box<dyn FnMut(&mut Core) -> Option<Reply>>;
+pub(super) type Request = Box<dyn FnMut(&mut Core) -> Option<Reply>>;
 
 enum Event {
     Arrives { what: &'static str, request: Request, reply: ReplyPath },
@@ -333,18 +333,20 @@ impl Shared {
         }
     }
 
+    /// In how long the next event falls due; `None` while there is none, or the broker is down.
+    fn next_due(&self) -> Option<Duration> {
+        let state = self.state.borrow();
+        let weather = state.weather.as_ref().filter(|weather| weather.available)?;
+        let (due, _) = state.events.keys().next()?;
+        Some(Duration::from_nanos(due.saturating_sub(weather.now_ns())))
+    }
+
     /// Carries out events as they fall due, for ever.
     pub(super) async fn run(&self) {
         loop {
-            let due = {
-                let state = self.state.borrow();
-                let Some(weather) = &state.weather else { return std::future::pending().await };
-                let next = state.events.keys().next().map(|(due, _)| *due);
-                next.filter(|_| weather.available).map(|due| (due, due.saturating_sub(weather.now_ns())))
-            };
-            match due {
+            match self.next_due() {
                 None => self.changed.raised().await,
-                Some((_, 0)) => {
+                Some(Duration::ZERO) => {
                     let mut state = self.state.borrow_mut();
                     let event = state.events.pop_first();
                     let reply = event.and_then(|(_, event)| state.happen(event));
@@ -353,10 +355,10 @@ impl Shared {
                         reply();
                     }
                 }
-                Some((_, wait_ns)) => {
+                Some(wait) => {
                     let timer = self.state.borrow().weather.as_ref().map(|weather| weather.env.clone());
                     let Some(env) = timer else { return };
-                    deadline(&env, Duration::from_nanos(wait_ns), self.changed.raised()).await;
+                    deadline(&env, wait, self.changed.raised()).await;
                 }
             }
         }

@@ -12,7 +12,8 @@ fn on_tokio(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio starts");
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        tokio::time::timeout(Duration::from_secs(30), work).await.expect("the test ends within 30 s");
+        let env: SharedEnv = Rc::new(RealEnv::new());
+        freshet_env::deadline(&env, Duration::from_secs(30), work).await.expect("the test ends within 30 s");
     });
 }
 

@@ -156,7 +156,8 @@ fn run(seed: u64, mistake: Mistake) -> Run {
     cluster.sim.keep_trace(200);
     let (sim, broker) = (&cluster.sim, &cluster.broker);
     for n in 0..RECORDS {
-        let (writer, at) = (broker.clone(), ms(rng.between(0, 10_000)));
+        // In order; after an outage a fetch finds several at once.
+        let (writer, at) = (broker.clone(), ms(n as u64 * 250 + rng.between(0, 249)));
         sim.at(at, move |_| {
             writer.append(&tp("in", 0), n, None, Some(format!("{n:02}").as_bytes())).expect("it is there");
         });

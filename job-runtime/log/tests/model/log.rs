@@ -54,7 +54,7 @@ fn the_end_is_told_once_each_time_that_it_is_reached() {
                     let batch = consumer.next().await.expect("the log is there");
                     position = batch.next_offset;
                     ends += i32::from(batch.at_end);
-                    assert_eq!(batch.at_end && batch.next_offset != batch.high, false);
+                    assert!(!batch.at_end || batch.next_offset == batch.high);
                 }
                 assert_eq!(position, broker.bounds(&tp("in", 0)).expect("it is there").stable);
                 let quiet = {
