@@ -44,8 +44,8 @@ pub fn definitions() -> Vec<Definition> {
     ]
 }
 
-/// As JSON, without `nullable` (an absent field is absent; null is a mistake worth hearing of) and
-/// without empty lists.
+/// As JSON, without `nullable` (an absent field is absent; null is a mistake worth hearing of), empty lists
+/// and titles, and with whole numbers for bounds.
 fn tidy(definition: &CustomResourceDefinition) -> Value {
     let mut json = serde_json::to_value(definition).expect("a definition is made of JSON's types only");
     clean(&mut json);
@@ -56,7 +56,17 @@ fn clean(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("nullable");
-            fields.retain(|_, field| !matches!(field, Value::Array(items) if items.is_empty()));
+            fields.retain(|name, field| {
+                !matches!(field, Value::Array(items) if items.is_empty())
+                    && !(name == "title" && field.is_string())
+            });
+            for bound in ["minimum", "maximum"] {
+                if let Some(number) = fields.get_mut(bound)
+                    && let Some(value) = number.as_f64().filter(|value| value.fract() == 0.0)
+                {
+                    *number = (value as i64).into();
+                }
+            }
             // Doc comments are wrapped for reading in the source; a description is one paragraph.
             if let Some(Value::String(text)) = fields.get_mut("description") {
                 *text = text.split_whitespace().collect::<Vec<_>>().join(" ");

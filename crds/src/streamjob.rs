@@ -93,6 +93,7 @@ pub struct StartFrom {
 
 /// Kinds of start positions.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
 pub enum StartType {
     /// The first record that Kafka still has.
     Earliest,
@@ -166,6 +167,7 @@ pub struct ErrorsSpec {
 
 /// What is done with a bad record.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
 pub enum OnBadRecord {
     /// The job stops and names the record.
     Fail,
@@ -177,6 +179,7 @@ pub enum OnBadRecord {
 
 /// What is done with a late record.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
 pub enum OnLate {
     /// It is counted.
     Drop,

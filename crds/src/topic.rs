@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::ListMerge;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -121,6 +120,7 @@ pub struct SchemaSpec {
 
 /// How record values are encoded.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
 pub enum FormatName {
     /// One JSON object a record.
     #[serde(rename = "JSON")]
@@ -129,6 +129,7 @@ pub enum FormatName {
 
 /// How keys are placed on partitions.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
 pub enum Partitioner {
     /// As Kafka's Java clients do by default: Murmur2 of the key's bytes.
     Murmur2,
