@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod job;
+pub mod manifest;
 pub mod metrics;
 pub mod observe;
 pub mod reporter;

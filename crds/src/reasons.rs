@@ -1,0 +1,159 @@
+//! Condition types and reasons, each once, with what it means and what a person does about it.
+//!
+//! They are part of the interface: alerts and scripts match them, so a name never changes its meaning.
+//! The documentation's page of reasons is made from [`ALL`].
+
+/// Condition types, as kstatus reads them.
+pub mod condition {
+    /// The resource does what its spec says.
+    pub const READY: &str = "Ready";
+    /// Something is being done, or is waited for, that may heal by itself.
+    pub const RECONCILING: &str = "Reconciling";
+    /// A person must change something.
+    pub const STALLED: &str = "Stalled";
+}
+
+/// What a reason is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// All is well.
+    Good,
+    /// It may pass without anybody's doing.
+    Passing,
+    /// A person must act.
+    Stalled,
+}
+
+/// A reason of a condition, a problem of a worker, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reason {
+    /// CamelCase, as it stands in a condition.
+    pub name: &'static str,
+    /// Which conditions it goes with.
+    pub kind: Kind,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+macro_rules! reasons {
+    ($($constant:ident = $name:literal, $kind:ident, $meaning:literal, $remedy:literal;)*) => {
+        $(
+            #[doc = $meaning]
+            pub const $constant: Reason = Reason { name: $name, kind: Kind::$kind, meaning: $meaning, remedy: $remedy };
+        )*
+
+        /// All of them, grouped by what they are about.
+        pub const ALL: &[Reason] = &[$($constant),*];
+    };
+}
+
+reasons! {
+    RUNNING = "Running", Good,
+        "The job runs: epochs commit and its lag is within bounds.",
+        "Nothing.";
+    IN_SYNC = "InSync", Good,
+        "The Kafka topic is as the Topic says.",
+        "Nothing.";
+
+    STARTING = "Starting", Passing,
+        "Workers start, take their tasks over and load state; no epoch has committed yet.",
+        "Wait. If it lasts, look at the workers' logs.";
+    RESCALING = "Rescaling", Passing,
+        "Tasks move between workers under a new generation of the assignment.",
+        "Wait.";
+    EPOCHS_NOT_COMMITTING = "EpochsNotCommitting", Passing,
+        "Workers run, but no epoch has committed for longer than it should take: output, offsets and state stand still.",
+        "The message names the step that fails. Most often Kafka or the object store is slow or away.";
+    KAFKA_UNAVAILABLE = "KafkaUnavailable", Passing,
+        "The Kafka cluster can't be reached or does not answer in time.",
+        "Check spec.kafka.bootstrapServers, the network and the brokers; work goes on by itself once they answer.";
+    STORE_UNAVAILABLE = "StoreUnavailable", Passing,
+        "The object store of spec.checkpoint.url can't be reached or fails.",
+        "Check the store; work goes on by itself once it answers.";
+    INPUT_BLOCKED_BY_OPEN_TRANSACTION = "InputBlockedByOpenTransaction", Passing,
+        "A producer outside of the job left a transaction open on an input: nothing behind it can be read.",
+        "Wait until the broker times the transaction out, or find and abort it (kafka-transactions.sh find-hanging, abort).";
+    FENCED = "Fenced", Passing,
+        "A newer worker holds this worker's tasks; this one has stopped.",
+        "Nothing: it is how two writers are kept apart. If workers fence one another in turns, two of them run as one slot.";
+
+    SPEC_INVALID = "SpecInvalid", Stalled,
+        "The spec can't work: its SQL can't be planned, or fields contradict one another.",
+        "The message names the field and the place; `freshet validate` shows all of them at once.";
+    TOPIC_NOT_FOUND = "TopicNotFound", Stalled,
+        "The job names a Topic, or reads a Kafka topic, that is not there.",
+        "Apply the Topic in the job's namespace, or correct the name.";
+    PARTITIONS_CANNOT_SHRINK = "PartitionsCannotShrink", Stalled,
+        "The Topic wants fewer partitions than the Kafka topic has; Kafka can't shrink a topic.",
+        "Set spec.partitions to what the topic has or more, or make a new Topic.";
+    PARTITIONS_CHANGED = "PartitionsChanged", Stalled,
+        "An input has another number of partitions than the job was planned for, and its state is placed by them.",
+        "Start a new lineage; state that is keyed by the topic's own partitions can't be moved.";
+    TOPIC_RECREATED = "TopicRecreated", Stalled,
+        "The Kafka topic was deleted and made again: its records and offsets are not those that are known.",
+        "Decide what its readers are to do, then make a new Topic or a new lineage.";
+    UNAUTHORISED = "Unauthorised", Stalled,
+        "Kafka or the object store refuses the job's credentials or rights.",
+        "Grant what the message names; work goes on by itself.";
+    BAD_RECORD = "BadRecord", Stalled,
+        "A record can't be decoded or breaks its Topic's contract, and errors.onBadRecord is Fail.",
+        "Correct the contract, or choose Skip or DeadLetter. The message names topic, partition and offset.";
+    EXPRESSION_FAILED = "ExpressionFailed", Stalled,
+        "An expression of the SQL fails on a record: an overflow, a division by zero, a cast that can't be.",
+        "Guard the expression (CASE, NULLIF, TRY_CAST). The same record would fail again.";
+    INPUT_TRUNCATED = "InputTruncated", Stalled,
+        "Kafka no longer has the records that the job would read next: retention was shorter than the job's absence.",
+        "Nothing brings them back. Start a new lineage where the data begins, and raise the topic's retention.";
+    OFFSETS_LOST = "OffsetsLost", Stalled,
+        "State exists, but neither committed offsets nor a pointer of a clean stop: they expired or were deleted.",
+        "Start a new lineage. Raise the broker's offsets.retention.minutes when a job may stand still for long.";
+    STATE_MISSING = "StateMissing", Stalled,
+        "Committed state names an object that the store does not have, for instance because a lifecycle rule removed it.",
+        "Restore the object from the bucket's versions or a backup, or start a new lineage; exempt the prefix from lifecycle rules.";
+    STATE_DAMAGED = "StateDamaged", Stalled,
+        "A state object fails its checksum or is not what its name says.",
+        "Restore the object from the bucket's versions or a backup, or start a new lineage.";
+    STATE_INCOMPATIBLE = "StateIncompatible", Stalled,
+        "The plan of the SQL can't go on from the state that is there.",
+        "The message names the operators. Go back to the former SQL, or start a new lineage.";
+    STORE_WITHOUT_CREATE_ONLY = "StoreWithoutCreateOnly", Stalled,
+        "The object store ignores create-only writes (If-None-Match: *), so it can't keep two workers apart.",
+        "Use a store that supports them.";
+    STORE_UNUSABLE = "StoreUnusable", Stalled,
+        "The bucket or folder of spec.checkpoint.url is not there, or the URL is wrong.",
+        "Make it, or correct spec.checkpoint.";
+    LINEAGE_OWNED_ELSEWHERE = "LineageOwnedElsewhere", Stalled,
+        "The state under spec.checkpoint.url belongs to a job of another cluster or another name.",
+        "Choose another URL, or stop the owner and take the lineage over by name.";
+    ASSIGNMENT_CONTRADICTED = "AssignmentContradicted", Stalled,
+        "This worker was told another assignment than the one that the generation log holds under the same number.",
+        "Nothing is lost: the stored one holds. Hand out the next generation.";
+}
+
+/// The reason of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Reason> {
+    ALL.iter().find(|reason| reason.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_camel_case_and_explained() {
+        for (at, reason) in ALL.iter().enumerate() {
+            assert!(!ALL[..at].iter().any(|other| other.name == reason.name), "{} is there twice", reason.name);
+            assert!(
+                reason.name.starts_with(|c: char| c.is_ascii_uppercase())
+                    && reason.name.chars().all(|c| c.is_ascii_alphanumeric()),
+                "{} is not CamelCase",
+                reason.name
+            );
+            assert!(reason.meaning.ends_with('.') && reason.remedy.ends_with('.') || reason.remedy.ends_with(')'));
+            assert_eq!(find(reason.name), Some(reason));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The kind StreamJob.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Duration, StreamJobStatus, patterns, rules};
+
+/// A streaming job: SQL that reads and writes Topics, and how it is run.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "freshet.dev",
+    version = "v1alpha1",
+    kind = "StreamJob",
+    namespaced,
+    status = "StreamJobStatus",
+    derive = "PartialEq",
+    category = "freshet",
+    doc = "A streaming job: SQL that reads and writes Topics, and how it is run.",
+    validation = rules::JOB_NAME_SHORT,
+    validation = rules::JOB_NAME_NO_DOTS,
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the job runs and makes progress."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(validation = rules::MAX_PARALLELISM_FIXED, validation = rules::EPOCH_INTERVAL_BOUNDS)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamJobSpec {
+    /// One or more statements `INSERT INTO topic SELECT …`, separated by semicolons. Tables are the Topics
+    /// of the same namespace.
+    #[schemars(length(min = 1))]
+    pub sql: String,
+
+    /// Where a new job begins to read its inputs; a job that has state goes on where it was.
+    /// Default: {type: Earliest}.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<StartFrom>,
+
+    /// How many workers (slots) share the job. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub replicas: Option<i32>,
+
+    /// How many partitions internal topics have: the most tasks that a stage behind one can have. It can
+    /// never change, nor be set later. Default: 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_024))]
+    pub max_parallelism: Option<i32>,
+
+    /// How often output, offsets and state are committed together, and so how fresh output is; between
+    /// 10ms and 5m. Default: 500ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_interval: Option<Duration>,
+
+    /// The Kafka cluster that holds the job's Topics. Default: where the job is run says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSpec>,
+
+    /// Where state is kept. Default: where the job is run says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointSpec>,
+
+    /// What is done with records that can't be used. Default: {onBadRecord: Fail, onLate: Drop}.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<ErrorsSpec>,
+}
+
+/// Where a new job begins to read.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[x_kube(validation = rules::START_TIMESTAMP)]
+#[serde(rename_all = "camelCase")]
+pub struct StartFrom {
+    /// Earliest: the first record that Kafka still has. Latest: only records written from now on.
+    /// Timestamp: the first record at or after `timestamp`, by the records' own timestamps.
+    #[serde(rename = "type")]
+    pub start_type: StartType,
+
+    /// For type Timestamp: a moment in RFC 3339. Example: 2026-01-31T00:00:00Z
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub timestamp: Option<String>,
+}
+
+/// Kinds of start positions.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum StartType {
+    /// The first record that Kafka still has.
+    Earliest,
+    /// Only records written from now on.
+    Latest,
+    /// The first record at or after a time.
+    Timestamp,
+}
+
+/// A Kafka cluster.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSpec {
+    /// Brokers to begin with: host:port, separated by commas without spaces. Example: kafka:9092
+    #[schemars(length(min = 1, max = 4096), pattern(patterns::BOOTSTRAP_SERVERS))]
+    pub bootstrap_servers: String,
+}
+
+/// Where state is kept.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[x_kube(validation = rules::S3_NEEDS_URL)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointSpec {
+    /// s3://BUCKET/PREFIX, file:///ABSOLUTE/FOLDER (one machine) or memory:/// (gone with the process).
+    /// The job's objects lie under URL/NAMESPACE/NAME. Example: s3://pipelines/state
+    #[schemars(length(min = 1, max = 2048), pattern(patterns::CHECKPOINT_URL))]
+    pub url: String,
+
+    /// How an S3-compatible store is reached, for s3:// only. Credentials come from the environment:
+    /// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the workload's identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Spec>,
+}
+
+/// How an S3-compatible store is reached.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Spec {
+    /// Address of the store. Default: Amazon's of the region. Example: http://s3:7070
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), pattern(patterns::S3_ENDPOINT))]
+    pub endpoint: Option<String>,
+
+    /// The store's region. Default: AWS_REGION of the environment. Example: us-east-1
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: Option<String>,
+}
+
+/// What is done with records that can't be used.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[x_kube(validation = rules::DEAD_LETTERS_NEED_TOPIC)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorsSpec {
+    /// A record that can't be decoded or breaks its Topic's contract. Fail: the job stops and names it.
+    /// Skip: it is counted. DeadLetter: it is counted, and written unchanged to deadLetterTopic with the
+    /// reason in its headers. Default: Fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_bad_record: Option<OnBadRecord>,
+
+    /// The Topic resource that takes dead letters; it needs no schema. Example: transactions-dlq
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub dead_letter_topic: Option<String>,
+
+    /// A record whose window has closed already. Drop: it is counted. DeadLetter: it is counted, and
+    /// written unchanged to deadLetterTopic with the reason in its headers. Default: Drop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_late: Option<OnLate>,
+}
+
+/// What is done with a bad record.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum OnBadRecord {
+    /// The job stops and names the record.
+    Fail,
+    /// It is counted.
+    Skip,
+    /// It is counted, and written to the dead-letter topic.
+    DeadLetter,
+}
+
+/// What is done with a late record.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum OnLate {
+    /// It is counted.
+    Drop,
+    /// It is counted, and written to the dead-letter topic.
+    DeadLetter,
+}
