@@ -32,7 +32,7 @@ pub mod watermark;
 
 use arrow::array::{Int64Array, RecordBatch, UInt32Array};
 
-pub use task::{JobContext, OnBadRecord, OnLate, OutputTopic, TaskStats};
+pub use task::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task, TaskStats};
 
 /// Rows between operators.
 #[derive(Debug, Clone)]
