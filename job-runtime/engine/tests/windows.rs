@@ -202,12 +202,14 @@ fn run_one(aggregates: Vec<Aggregate>, group: &[usize], mut payments: Vec<Paymen
     Ok(results(&written(&driven.out)))
 }
 
+/// The result of one aggregate, as it stands in the JSON.
 fn of_aggregate(aggregate: Aggregate, amounts: &[Option<i64>]) -> Result<String, EngineError> {
-    let payments = amounts.iter().map(|amount| Payment { amount: *amount, price: *amount, ..Payment::new("a", 0, 1) }).collect();
-    let name = aggregate.name.clone();
-    let found = run_one(vec![aggregate], &[ACCOUNT], payments)?;
-    let value: serde_json::Value = serde_json::from_str(&found[0]).expect("JSON");
-    Ok(value[name].to_string())
+    let price = |amount: &Option<i64>| amount.filter(|amount| amount.abs() < 1_000);
+    let payments = amounts.iter().map(|amount| Payment { amount: *amount, price: price(amount), ..Payment::new("a", 0, 1) });
+    let name = format!("\"{}\":", aggregate.name);
+    let found = run_one(vec![aggregate], &[ACCOUNT], payments.collect())?;
+    let (_, value) = found[0].split_once(&name).expect("the aggregate's column is the last one");
+    Ok(value.trim_end_matches('}').to_owned())
 }
 
 #[test]

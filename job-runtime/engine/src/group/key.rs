@@ -292,3 +292,87 @@ impl KeyBuilder {
 fn primitive<T: ArrowPrimitiveType>(data_type: &DataType, rows: usize) -> PrimitiveBuilder<T> {
     PrimitiveBuilder::with_capacity(rows).with_data_type(arrow_type(data_type))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Float32Array, Float64Array, Int8Array, Int64Array, StringArray};
+    use arrow::datatypes::Float64Type;
+
+    use super::*;
+
+    fn encoded(array: ArrayRef) -> Vec<Vec<u8>> {
+        let rows = array.len();
+        let batch = RecordBatch::try_from_iter([("c", array)]).expect("a batch");
+        let writer = KeyWriter::new(&batch, &[0]).expect("a key column");
+        let key = |row| {
+            let mut key = Vec::new();
+            writer.write(row, &mut key);
+            key
+        };
+        (0..rows).map(key).collect()
+    }
+
+    #[test]
+    fn bytes_of_numbers_sort_as_numbers_do() {
+        let ints = encoded(Arc::new(Int64Array::from(vec![i64::MIN, -300, -1, 0, 1, 255, 256, i64::MAX])));
+        assert!(ints.is_sorted());
+        let floats = vec![f64::NEG_INFINITY, -1e300, -1.5, -1e-300, 0.0, 1e-300, 1.5, f64::INFINITY, f64::NAN];
+        assert!(encoded(Arc::new(Float64Array::from(floats))).is_sorted());
+        let decimals = arrow::array::Decimal128Array::from(vec![-(10_i128.pow(38)) + 1, -1, 0, 1, 10_i128.pow(38) - 1]);
+        assert!(encoded(Arc::new(decimals)).is_sorted());
+    }
+
+    #[test]
+    fn equal_values_have_equal_bytes() {
+        let minus_nan = f64::from_bits(f64::NAN.to_bits() | 1 << 63);
+        let floats = encoded(Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, minus_nan])));
+        assert_eq!(floats[0], floats[1]);
+        assert_eq!(floats[2], floats[3]);
+        assert_eq!(encoded(Arc::new(Int8Array::from(vec![-7]))), encoded(Arc::new(Int64Array::from(vec![-7]))));
+        assert_eq!(encoded(Arc::new(Float32Array::from(vec![0.5]))), encoded(Arc::new(Float64Array::from(vec![0.5]))));
+    }
+
+    #[test]
+    fn keys_of_several_columns_differ_where_their_values_do() {
+        let pairs = [(Some("a"), Some("b")), (Some("ab"), Some("")), (Some(""), Some("ab")), (None, Some("a")), (Some("a"), None), (None, None)];
+        let column = |get: fn(&(Option<&'static str>, Option<&'static str>)) -> Option<&'static str>| -> ArrayRef {
+            Arc::new(pairs.iter().map(get).collect::<StringArray>())
+        };
+        let batch = RecordBatch::try_from_iter_with_nullable([("x", column(|p| p.0), true), ("y", column(|p| p.1), true)]).expect("a batch");
+        let writer = KeyWriter::new(&batch, &[0, 1]).expect("key columns");
+        let mut keys = Vec::new();
+        for row in 0..pairs.len() {
+            let mut key = Vec::new();
+            writer.write(row, &mut key);
+            keys.push(key);
+        }
+        let columns = ["x", "y"].map(|name| Column::new(name, DataType::String));
+        let decoded = decode_columns(&columns, keys.iter().map(Vec::as_slice)).expect("keys");
+        assert_eq!(&decoded[0], batch.column(0));
+        assert_eq!(&decoded[1], batch.column(1));
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), pairs.len());
+    }
+
+    #[test]
+    fn floats_come_back() {
+        let values = Float64Array::from(vec![-1.5, 0.0, 1e300, f64::NEG_INFINITY]);
+        let keys = encoded(Arc::new(values.clone()));
+        let decoded = decode_columns(&[Column::new("c", DataType::Double)], keys.iter().map(Vec::as_slice)).expect("keys");
+        assert_eq!(decoded[0].as_primitive::<Float64Type>(), &values);
+    }
+
+    #[test]
+    fn keys_that_are_none_say_what_is_wrong() {
+        let int = [Column::new("n", DataType::TinyInt)];
+        let mut wide = Vec::new();
+        put_int(1_000, &mut wide);
+        for (key, what) in [(&wide[..4], "cut short"), (&wide, "TINYINT"), (&[BYTES, 1, b'a'], "TINYINT"), (&[NULL, NULL], "after"), (&[77], "cut short")] {
+            let error = decode_columns(&int, [key].into_iter()).expect_err(what);
+            assert!(error.contains(what), "{error}");
+        }
+    }
+}

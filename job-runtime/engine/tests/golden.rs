@@ -1,0 +1,117 @@
+//! Golden files: the bytes of stored state and of internal records. A runtime must read what an earlier
+//! one wrote, so a difference here needs a new version in the encoding and a reader for the old one.
+
+mod common;
+
+use common::*;
+use freshet_plan::{Aggregate, AggregateFunction};
+
+/// Payments with every kind of value, null and group.
+fn sample() -> Vec<Payment> {
+    vec![
+        Payment::new("a", 2, 3),
+        Payment::new("a", -7, 4),
+        Payment { account: None, amount: None, price: None, good: None, time: 3 },
+        Payment { price: Some(-1), ..Payment::new("zürich", i64::MAX, 3) },
+        Payment::new("", 0, 14),
+    ]
+}
+
+fn aggregates() -> Vec<Aggregate> {
+    use AggregateFunction::{Avg, Max, Min, Sum};
+    let mut all = many_aggregates();
+    all.extend([
+        aggregate("ratio_total", Sum, Some(RATIO)),
+        aggregate("ratio_mean", Avg, Some(RATIO)),
+        aggregate("ratio_least", Min, Some(RATIO)),
+        aggregate("amount_mean", Avg, Some(AMOUNT)),
+        aggregate("last", Max, Some(TIME)),
+        aggregate("any_good", Max, Some(GOOD)),
+    ]);
+    all
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn assert_golden(name: &str, golden: &str, found: &str) {
+    assert!(golden == found, "tests/golden/{name} differs. Found:\n{found}");
+}
+
+/// Values of every column: the sample's JSON has no `ratio`.
+fn batch_with_ratios() -> freshet_log::Fetched {
+    let with_ratio = |(at, payment): (usize, Payment)| {
+        let ratio = ["0.5", "-2.25", "null", "1e300", "0"][at];
+        payment.json().replacen('{', &format!("{{\"ratio\":{ratio},"), 1)
+    };
+    let values: Vec<String> = sample().into_iter().enumerate().map(with_ratio).collect();
+    batch("payments", 0, 0, values.iter().map(String::as_bytes))
+}
+
+#[test]
+fn state_rows() {
+    let context = context(1, 1);
+    let plan = one_stage(window_aggregate(&[ACCOUNT, GOOD, PRICE, RATIO, TIME], aggregates()));
+    let program = program(&plan, 0, &context);
+    let mut driven = Driven::new(&program, 0, &context);
+    driven.task.process(&batch_with_ratios(), 0, &mut driven.out).expect("good records");
+    driven.commit();
+    let rows = driven.stored.rows.iter().map(|((operator, key), value)| format!("{operator} {} {}\n", hex(key), hex(value)));
+    assert_golden("state_rows.txt", include_str!("golden/state_rows.txt"), &rows.collect::<String>());
+    // What was written is read: the same state, and the same results.
+    let mut restored = driven.stored.restore(program.task(0));
+    assert_eq!(restored.stats().state_keys, driven.task.stats().state_keys);
+    let (mut again, last) = (outgoing(&context), payments(5, &[Payment::new("b", 1, 100)]));
+    restored.process(&last, 0, &mut again).expect("good records");
+    driven.task.process(&last, 0, &mut driven.out).expect("good records");
+    assert_eq!(written(&again), written(&driven.out));
+    assert_eq!(written(&again).len(), 5);
+}
+
+#[test]
+fn internal_records_and_marks() {
+    let context = context(1, 2);
+    let plan = two_stages(window_aggregate(&[ACCOUNT], aggregates()));
+    let mut upstream = Driven::new(&program(&plan, 0, &context), 0, &context);
+    upstream.task.process(&batch_with_ratios(), 0, &mut upstream.out).expect("good records");
+    upstream.commit();
+    let mut downstream = Driven::new(&program(&plan, 1, &context), 0, &context);
+    let mut found = String::new();
+    for record in &upstream.committed {
+        found += &format!("record {} {} {}\n", record.partition, record.timestamp_ms, hex(&record.value));
+        let batch = batch("internal", 0, 0, [record.value.as_slice()]);
+        downstream.task.process(&batch, 0, &mut downstream.out).expect("internal records");
+    }
+    downstream.commit();
+    for (task, stored) in [("upstream", upstream.stored), ("downstream", downstream.stored)] {
+        for ((operator, key), value) in stored.rows.iter().filter(|((operator, _), _)| operator == "marks" || operator == "source") {
+            found += &format!("{task} {operator} {} {}\n", hex(key), hex(value));
+        }
+    }
+    assert_golden("internal_records.txt", include_str!("golden/internal_records.txt"), &found);
+}
+
+#[test]
+fn damaged_state_is_refused_and_never_misread() {
+    let context = context(1, 1);
+    let program = program(&one_stage(window_aggregate(&[ACCOUNT], aggregates())), 0, &context);
+    let mut driven = Driven::new(&program, 0, &context);
+    driven.task.process(&batch_with_ratios(), 0, &mut driven.out).expect("good records");
+    driven.commit();
+    for ((operator, key), value) in &driven.stored.rows {
+        for cut in 0..value.len() {
+            let result = program.task(0).restore(operator, key, Some(&value[..cut]));
+            assert!(result.is_err(), "{operator} {} cut at {cut}", hex(key));
+        }
+        let mut longer = value.clone();
+        longer.push(0);
+        if !value.is_empty() {
+            assert!(program.task(0).restore(operator, key, Some(&longer)).is_err(), "{operator} {} made longer", hex(key));
+        }
+    }
+    for (operator, key, value) in [("agg-other", &b"k"[..], &b"v"[..]), (OPERATOR, b"", b""), (OPERATOR, &[9; 12], b"v"), ("marks", b"r", b"")] {
+        let error = program.task(0).restore(operator, key, Some(value)).expect_err("no such row").to_string();
+        assert!(error.contains(operator), "{error}");
+    }
+}
