@@ -1,5 +1,6 @@
 //! Freshet's runtime: see the README.
 
+pub mod cli;
 pub mod demo;
 pub mod job;
 pub mod manifest;

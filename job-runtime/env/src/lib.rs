@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use faults::{PlantedBug, planted};
 #[cfg(feature = "faults")]
 pub use faults::{plant, plant_from_environment};
-pub use real::RealEnv;
+pub use real::{RealEnv, wall_clock_ms};
 
 /// A future that stays on its thread.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

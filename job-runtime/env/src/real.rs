@@ -34,10 +34,17 @@ impl Default for RealEnv {
     }
 }
 
+/// The machine's wall clock in milliseconds since the Unix epoch, for threads that are no slot's: an
+/// environment stays on its thread.
+#[must_use]
+pub fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 impl Env for RealEnv {
     fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        wall_clock_ms()
     }
 
     fn monotonic(&self) -> Duration {

@@ -16,3 +16,10 @@ pub mod report;
 pub mod rows;
 pub mod screen;
 pub mod view;
+
+pub use generator::{Generator, Settings};
+pub use recount::{Recount, Rules};
+pub use report::{Report, compare};
+pub use rows::WindowRow;
+pub use screen::LiveView;
+pub use view::Snapshot;

@@ -28,12 +28,12 @@ pub struct LiveView {
 }
 
 impl LiveView {
-    /// Starts the view. `stop` is called when a person asks to stop (q or Ctrl-C), more than once perhaps.
+    /// Starts the view: a screen on a terminal, unless it is to be `plain`; lines elsewhere. `stop` is called when a person asks to stop (q or Ctrl-C), more than once perhaps.
     ///
     /// # Errors
     /// The terminal can't be set up, or there is no thread.
-    pub fn start(stop: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let on_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    pub fn start(plain: bool, stop: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let on_terminal = !plain && io::stdout().is_terminal() && io::stdin().is_terminal();
         let (sender, snapshots) = mpsc::channel();
         let builder = std::thread::Builder::new().name("view".to_owned());
         let thread = if on_terminal {

@@ -61,6 +61,26 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What was done, at the end of a run.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let seconds = self.elapsed.as_secs_f64().max(0.001);
+        format!(
+            "done in {}: {} records read ({}/s), {} written, {} late, {} bad; {} epochs committed, {} attempts failed; \
+             state {} keys, {}",
+            duration(self.elapsed),
+            count(self.records_in),
+            count((self.records_in as f64 / seconds) as u64),
+            count(self.records_out),
+            count(self.late),
+            count(self.bad),
+            count(self.epochs),
+            count(self.epochs_failed),
+            count(self.state_keys),
+            bytes(self.state_bytes),
+        )
+    }
+
     /// All of it in one line, for outputs that are no terminal.
     #[must_use]
     pub fn line(&self) -> String {

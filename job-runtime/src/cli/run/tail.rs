@@ -2,16 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use freshet_log::{Consumer, Fetched, Log, LogError, TopicPartition};
 use freshet_plan::Output;
-use futures::FutureExt as _;
 
 use crate::cli::pipeline::Planned;
 use crate::demo::WindowRow;
 
 /// How many of the latest records are kept to be shown.
 const LATEST: usize = 12;
+
+/// How long to wait for a batch that may be there.
+const MOMENT: Duration = Duration::from_millis(1);
+/// How many batches are taken before the run goes on.
+const BATCHES_AT_ONCE: u32 = 64;
 
 /// The outputs of a job.
 pub(super) struct Tail {
@@ -71,6 +76,7 @@ impl Tail {
                 ends.insert(partition.clone(), self.log.bounds(partition).await?.stable);
             }
         }
+        let mut taken = 0;
         loop {
             if to_end {
                 if ends.iter().all(|(partition, end)| self.positions[partition] >= *end) {
@@ -79,8 +85,15 @@ impl Tail {
                 let batch = consumer.next().await?;
                 self.take(&batch);
             } else {
-                let Some(batch) = consumer.next().now_or_never() else { break };
-                self.take(&batch?);
+                // A consumer may yield between two batches: only when a moment brings nothing is there nothing.
+                match tokio::time::timeout(MOMENT, consumer.next()).await {
+                    Ok(batch) => self.take(&batch?),
+                    Err(_) => break,
+                }
+                taken += 1;
+                if taken == BATCHES_AT_ONCE {
+                    break;
+                }
             }
         }
         self.consumer = Some(consumer);
