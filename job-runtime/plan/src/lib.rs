@@ -18,6 +18,7 @@
 //! that lies before it, so that adding a statement does not rename the state of another.
 
 pub mod compare;
+mod display;
 pub mod expr;
 pub mod fingerprint;
 pub mod key;

@@ -1,1 +1,153 @@
-//! x
+//! From SQL to a plan.
+//!
+//! [`plan`] takes the SQL of a job and the [`Catalog`] of its tables (one for each Topic), and gives the
+//! [`Plan`](freshet_plan::Plan) that the runtime runs, or everything that is wrong with the SQL, each with its place,
+//! and with what to write instead. It reads nothing and decides nothing by chance: the same text and catalogue give
+//! the same plan.
+//!
+//! ```text
+//!  text ─dialect─▶ statements ─refuse─▶ INSERT + query ─relation, select, aggregate─▶ bound ─sink─▶ statement
+//!                                             │ names, bind, functions, windows                      │ ids
+//!                                             ▼                                                      ▼
+//!                                     typed expressions ────────convert_expr────────────────▶ stages ─▶ Plan
+//! ```
+//!
+//! # What is read
+//! `INSERT INTO t [(columns)] SELECT … FROM …` statements, separated by `;`, in Flink SQL's spelling. FROM is one
+//! table, a derived table or a common table expression over one, or an event-time window over one:
+//! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` or, shorter, `TUMBLE(t, ts, INTERVAL '10 seconds')`.
+//! A window adds the columns `window_start`, `window_end` and `window_time` (TIMESTAMP(3)); its rows are grouped by
+//! the first two and by any expressions, with COUNT, SUM, MIN, MAX and AVG, each with DISTINCT and FILTER.
+//!
+//! # What is refused
+//! Everything else, by name and place. The syntax tree is taken apart without leaving anything out (see `refuse`), so
+//! that a clause is either planned or refused, never skipped. Functions whose results a replay would not repeat
+//! (`now()`, `random()`…) are refused too.
+//!
+//! # Who does what
+//! The parser is `sqlparser`'s with a dialect of our own; names are resolved here, where their places are known;
+//! expressions are planned and typed by DataFusion's `SqlToRel` and its type coercion, one by one. The shape of a
+//! query (FROM, WHERE, GROUP BY, HAVING, the SELECT list) is planned here, since it is stages, keys and state that
+//! matter, and no logical plan of DataFusion's ever exists.
+//!
+//! # Types of aggregates
+//! SUM of integers is BIGINT, of DECIMAL(p,s) DECIMAL(38,s), of floats DOUBLE; AVG of DECIMAL(p,s) is
+//! DECIMAL(38,max(s,6)), of other numbers DOUBLE; COUNT is BIGINT; MIN and MAX keep the type.
+
+mod aggregate;
+pub mod arrow_types;
+mod bind;
+mod convert_expr;
+mod dialect;
+mod error;
+mod functions;
+mod ids;
+mod names;
+mod refuse;
+mod refuse_expr;
+mod relation;
+mod select;
+mod sink;
+mod stages;
+mod windows;
+
+use freshet_plan::{Column, EventTime, Format, Plan};
+
+pub use error::{SqlError, SqlPosition, SqlSpan};
+pub use stages::{AGGREGATE_STATE_VERSION, INTERNAL_FORMAT_VERSION};
+
+use bind::Binder;
+use error::{Outcome, Site};
+use select::Planner;
+use sink::Statement;
+
+/// The tables that SQL may name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Catalog {
+    /// One for each Topic; their names are different.
+    pub tables: Vec<Table>,
+}
+
+/// A Topic as a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Its name in SQL: the resource's name with `_` for `-`.
+    pub name: String,
+    /// The Topic resource's name, which names the table too, in backticks.
+    pub resource_name: String,
+    /// The topic's name in Kafka.
+    pub topic: String,
+    /// How values are encoded.
+    pub format: Format,
+    /// Its columns, in the Topic's order.
+    pub columns: Vec<Column>,
+    /// Names of the record key's columns; empty without a declared key.
+    pub key: Vec<String>,
+    /// Whether the declared partitioner is one by which keys may be trusted for grouping (Murmur2).
+    pub key_trusted: bool,
+    /// How event time is read, where the Topic declares it.
+    pub event_time: Option<EventTime>,
+    /// How many partitions the topic has. Not part of the plan.
+    pub partitions: u32,
+}
+
+/// What a plan depends on besides the SQL and the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Partitions of internal topics; fixed for a lineage.
+    pub max_parallelism: u32,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self { max_parallelism: 64 }
+    }
+}
+
+/// Deep expressions are walked recursively; the stack that this may take is bounded by the bound on operators in a
+/// statement, and is far below this.
+const STACK_BYTES: usize = 128 << 20;
+
+/// Plans the SQL of a job.
+///
+/// # Errors
+/// Everything that is wrong with it, at least one error for each statement that can't be planned, in the order of
+/// their places.
+pub fn plan(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Result<Plan, Vec<SqlError>> {
+    // Its own thread for the sake of its stack: the caller's may be small.
+    let planned = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("freshet-plan".to_owned()).stack_size(STACK_BYTES);
+        let handle = thread.spawn_scoped(scope, || plan_here(catalog, sql, options)).map_err(|error| error.to_string())?;
+        handle.join().map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            text.unwrap_or("no message").to_owned()
+        })
+    });
+    let mut result = planned.unwrap_or_else(|error| {
+        let site = Site::new(sql, &[]);
+        Err(site
+            .error(sqlparser::tokenizer::Span::empty(), format!("the planner failed on this SQL: {error}"))
+            .help("this is a mistake in the planner; write the statement in another way, and report it")
+            .into())
+    });
+    if let Err(errors) = &mut result {
+        errors.sort_by_key(|error| (error.span.start, error.span.end));
+        errors.dedup();
+    }
+    result
+}
+
+fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Plan> {
+    let texts = dialect::split(sql)?;
+    let binder = Binder::new();
+    let statements: Vec<Statement> = error::all(texts.iter().map(|text| {
+        let site = Site::new(sql, &text.tokens);
+        let parts = refuse::insert(&site, dialect::parse(&site, text)?)?;
+        Planner { catalog, site: &site, binder: &binder }.insert(text.index, parts)
+    }))?;
+    stages::plan(catalog, &statements, options).map_err(|mistake| {
+        let tokens = texts.iter().find(|text| text.index == mistake.statement).map_or(&[][..], |text| &text.tokens);
+        let site = Site::new(sql, tokens);
+        site.error(site.whole(), format!("the statement can't be planned: {}", mistake.message)).into()
+    })
+}

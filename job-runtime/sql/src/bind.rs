@@ -1,0 +1,324 @@
+//! From syntax to typed expressions, with DataFusion's planner of expressions and its type coercion.
+//!
+//! An expression is planned twice over. The *raw* one has the operators, functions and literals as they were
+//! written: operator ids are made from it, so that a new version of DataFusion, with other casts, does not
+//! rename state. The *typed* one has every cast inserted, and constants folded; the plan computes with it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow_schema::{DataType as ArrowType, Fields, TimeUnit};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue, plan_err};
+use datafusion_expr::{BinaryExpr, Cast, Expr as DfExpr, ExprSchemable, Operator};
+use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
+use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use sqlparser::ast::{BinaryOperator, Expr, Query, Spanned, Visit, Visitor};
+use sqlparser::tokenizer::Span;
+
+use crate::arrow_types::{from_arrow, in_words};
+use crate::error::{Outcome, Site, SqlError};
+use crate::functions::Functions;
+use crate::names::Scope;
+
+/// Plans expressions.
+pub(crate) struct Binder {
+    functions: Functions,
+}
+
+/// An expression and where it stands.
+pub(crate) struct Bound {
+    /// As it was written, its names resolved to the scope's columns.
+    pub(crate) raw: DfExpr,
+    /// The syntax with its names resolved, for finding the place of what is wrong later.
+    pub(crate) syntax: Expr,
+    /// Where.
+    pub(crate) span: Span,
+}
+
+impl Binder {
+    pub(crate) fn new() -> Self {
+        Self { functions: Functions::new() }
+    }
+
+    /// Resolves and plans `expr` over the columns of `scope`, without inserting casts.
+    pub(crate) fn bind(&self, site: &Site<'_>, scope: &Scope<'_>, expr: &Expr) -> Outcome<Bound> {
+        let span = expr.span();
+        let mut syntax = balanced(expr.clone());
+        scope.resolve(site, &mut syntax)?;
+        let schema = schema_of(site, span, scope.columns)?;
+        match self.raw(syntax.clone(), &schema).and_then(|raw| no_silent_numbers(raw, &schema)) {
+            Ok(raw) => Ok(Bound { raw, syntax, span }),
+            Err(error) => Err(self.culprit(site, &syntax, &schema, span, &error).into()),
+        }
+    }
+
+    fn raw(&self, syntax: Expr, schema: &DFSchema) -> DfResult<DfExpr> {
+        let options = ParserOptions::new()
+            .with_parse_float_as_decimal(true)
+            .with_enable_ident_normalization(false)
+            .with_map_string_types_to_utf8view(false);
+        let planner = SqlToRel::new_with_options(&self.functions, options);
+        let raw = planner.sql_to_expr(syntax, schema, &mut PlannerContext::new())?;
+        Ok(raw.transform_up(|expr| Ok(unaliased(expr)))?.data)
+    }
+
+    /// The smallest part of `syntax` that is wrong by itself, as an error there.
+    fn culprit(&self, site: &Site<'_>, syntax: &Expr, schema: &DFSchema, span: Span, error: &DataFusionError) -> SqlError {
+        let mut finder = Finder { binder: self, schema, queries: 0 };
+        match syntax.visit(&mut finder) {
+            ControlFlow::Break((found, error)) => {
+                site.error(if found.start.line == 0 { span } else { found }, explain(&error))
+            }
+            ControlFlow::Continue(()) => site.error(span, explain(error)),
+        }
+    }
+
+    /// What is wrong with the types in `bound`, found by typing ever larger parts of it over `columns`.
+    pub(crate) fn type_error(&self, site: &Site<'_>, bound: &Bound, columns: &Fields, error: &DataFusionError) -> SqlError {
+        match schema_of(site, bound.span, columns) {
+            Ok(schema) => self.culprit(site, &bound.syntax, &schema, bound.span, error),
+            Err(_) => site.error(bound.span, explain(error)),
+        }
+    }
+}
+
+/// The schema of these columns, as DataFusion wants it.
+pub(crate) fn schema_of(site: &Site<'_>, span: Span, columns: &Fields) -> Outcome<DFSchema> {
+    DFSchema::from_unqualified_fields(columns.clone(), std::collections::HashMap::new())
+        .map_err(|error| site.error(span, explain(&error)).into())
+}
+
+/// Inserts the casts that the operators and functions of `raw` need over `schema`, and folds constants.
+pub(crate) fn typed(raw: &DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
+    let coerced = raw.clone().rewrite(&mut TypeCoercionRewriter::new(schema))?.data;
+    Ok(coerced.transform_up(|expr| fold(expr, schema))?.data)
+}
+
+struct Finder<'a> {
+    binder: &'a Binder,
+    schema: &'a DFSchema,
+    queries: usize,
+}
+
+impl Visitor for Finder<'_> {
+    type Break = (Span, DataFusionError);
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        if self.queries > 0 {
+            return ControlFlow::Continue(());
+        }
+        let result = self.binder.raw(expr.clone(), self.schema).and_then(|raw| {
+            let raw = no_silent_numbers(raw, self.schema)?;
+            typed(&raw, self.schema)
+        });
+        match result {
+            Ok(_) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break((expr.span(), error)),
+        }
+    }
+}
+
+/// DataFusion's message in the words of SQL, without its own prefixes.
+pub(crate) fn explain(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let mut message = text.as_str();
+    for prefix in
+        ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "Arrow error: ", "Execution error: ", "Internal error: ", "SQL error: ", "Optimizer rule 'type_coercion' failed"]
+    {
+        message = message.strip_prefix(prefix).unwrap_or(message);
+    }
+    // Some messages go on for a screen; their first lines say it.
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
+    in_words(&lines.join(" "))
+}
+
+fn unaliased(expr: DfExpr) -> Transformed<DfExpr> {
+    match expr {
+        DfExpr::Alias(alias) => Transformed::yes(*alias.expr),
+        other => Transformed::no(other),
+    }
+}
+
+/// Refuses operators between text and numbers: they would turn text into numbers row by row, and stop the job at
+/// the first that is none.
+fn no_silent_numbers(raw: DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
+    let clash = |left: &DfExpr, right: &DfExpr| -> DfResult<()> {
+        let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(()) };
+        let text = |expr: &DfExpr, data_type: &ArrowType| data_type.is_string() && !matches!(expr, DfExpr::Literal(..));
+        if (text(left, &left_type) && right_type.is_numeric()) || (left_type.is_numeric() && text(right, &right_type)) {
+            return plan_err!(
+                "{left_type} and {right_type} can't be compared or computed with: write CAST(… AS {}) around the text",
+                if left_type.is_numeric() { &left_type } else { &right_type }
+            );
+        }
+        Ok(())
+    };
+    raw.apply(|expr| {
+        match expr {
+            DfExpr::BinaryExpr(BinaryExpr { left, op, right }) if *op != Operator::StringConcat => clash(left, right)?,
+            DfExpr::InList(list) => list.list.iter().try_for_each(|item| clash(&list.expr, item))?,
+            DfExpr::Between(between) => {
+                clash(&between.expr, &between.low)?;
+                clash(&between.expr, &between.high)?;
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(raw)
+}
+
+/// Folds casts of constants, and moves casts of columns in comparisons with constants over to the constant, so
+/// that nothing is cast row by row that need not be.
+fn fold(expr: DfExpr, schema: &DFSchema) -> DfResult<Transformed<DfExpr>> {
+    match expr {
+        DfExpr::Cast(cast) => match cast.expr.as_ref() {
+            DfExpr::Literal(value, _) if from_arrow(cast.field.data_type()).is_some() => {
+                Ok(Transformed::yes(DfExpr::Literal(value.cast_to(cast.field.data_type())?, None)))
+            }
+            _ => Ok(Transformed::no(DfExpr::Cast(cast))),
+        },
+        DfExpr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
+            let (left, right) = narrowed(left, right, schema)?;
+            let (right, left) = narrowed(right, left, schema)?;
+            Ok(Transformed::yes(DfExpr::BinaryExpr(BinaryExpr::new(left, op, right))))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+const fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+type Pair = (Box<DfExpr>, Box<DfExpr>);
+
+/// `CAST(wide AS W) op constant` as `wide op constant`, where the constant fits the narrower type exactly and the
+/// cast loses nothing: then the comparison means the same.
+fn narrowed(side: Box<DfExpr>, constant: Box<DfExpr>, schema: &DFSchema) -> DfResult<Pair> {
+    let (DfExpr::Cast(Cast { expr, field }), DfExpr::Literal(value, _)) = (side.as_ref(), constant.as_ref()) else {
+        return Ok((side, constant));
+    };
+    let narrow = expr.get_type(schema)?;
+    if value.is_null() || !is_widening(&narrow, field.data_type()) {
+        return Ok((side, constant));
+    }
+    let Ok(small) = value.cast_to(&narrow) else { return Ok((side, constant)) };
+    match small.cast_to(field.data_type()) {
+        Ok(back) if !small.is_null() && back == *value => Ok((expr.clone(), Box::new(DfExpr::Literal(small, None)))),
+        _ => Ok((side, constant)),
+    }
+}
+
+/// Whether every value of `from` is a value of `to`, in the same order.
+fn is_widening(from: &ArrowType, to: &ArrowType) -> bool {
+    use ArrowType::{Decimal128, Int8, Int16, Int32, Int64, Timestamp};
+    let digits = |data_type: &ArrowType| match data_type {
+        Int8 => Some((3_i16, 0_i16)),
+        Int16 => Some((5, 0)),
+        Int32 => Some((10, 0)),
+        Int64 => Some((19, 0)),
+        Decimal128(precision, scale) => Some((i16::from(*precision) - i16::from(*scale), i16::from(*scale))),
+        _ => None,
+    };
+    match (from, to) {
+        (Timestamp(from, zone), Timestamp(to, other)) => zone == other && from <= to && *to != TimeUnit::Nanosecond,
+        (Decimal128(..), Int8 | Int16 | Int32 | Int64) => false,
+        _ => match (digits(from), digits(to)) {
+            (Some((whole, fraction)), Some((wide_whole, wide_fraction))) => whole <= wide_whole && fraction <= wide_fraction,
+            _ => false,
+        },
+    }
+}
+
+/// Long chains of AND and of OR as balanced trees: they mean the same, and stay shallow.
+fn balanced(expr: Expr) -> Expr {
+    let Expr::BinaryOp { left, op: op @ (BinaryOperator::And | BinaryOperator::Or), right } = expr else { return expr };
+    let mut operands = vec![*right];
+    let mut rest = *left;
+    loop {
+        match rest {
+            Expr::BinaryOp { left, op: inner, right } if inner == op => {
+                operands.push(*right);
+                rest = *left;
+            }
+            last => {
+                operands.push(last);
+                break;
+            }
+        }
+    }
+    operands.reverse();
+    let mut operands: Vec<Expr> = operands.into_iter().map(balanced).collect();
+    while operands.len() > 1 {
+        let mut pairs = Vec::with_capacity(operands.len().div_ceil(2));
+        let mut items = operands.into_iter();
+        while let Some(left) = items.next() {
+            pairs.push(match items.next() {
+                Some(right) => Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) },
+                None => left,
+            });
+        }
+        operands = pairs;
+    }
+    operands.pop().unwrap_or(Expr::Value(sqlparser::ast::Value::Null.with_empty_span()))
+}
+
+/// The conditions that AND joins in `expr`, in order.
+pub(crate) fn conjuncts(expr: &DfExpr) -> Vec<&DfExpr> {
+    match expr {
+        DfExpr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            let mut parts = conjuncts(left);
+            parts.extend(conjuncts(right));
+            parts
+        }
+        other => vec![other],
+    }
+}
+
+/// A constant's value, for those who look for one.
+pub(crate) fn constant(expr: &DfExpr) -> Option<&ScalarValue> {
+    match expr {
+        DfExpr::Literal(value, _) => Some(value),
+        _ => None,
+    }
+}
+
+/// The names of the columns in `expr`.
+pub(crate) fn columns_in(expr: &DfExpr) -> Vec<String> {
+    let mut names: Vec<String> = expr.column_refs().into_iter().map(|column| column.name.clone()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// `expr` with each column replaced by what `replacement` gives for its name.
+pub(crate) fn substituted(expr: DfExpr, replacement: &dyn Fn(&str) -> Option<DfExpr>) -> DfResult<DfExpr> {
+    let replaced = expr.transform_down(|expr| {
+        Ok(match &expr {
+            DfExpr::Column(column) => match replacement(&column.name) {
+                // What was put in place is over other columns, which may have the same names: not looked into.
+                Some(other) => Transformed::new(other, true, TreeNodeRecursion::Jump),
+                None => Transformed::no(expr),
+            },
+            _ => Transformed::no(expr),
+        })
+    })?;
+    Ok(replaced.data)
+}
+
+/// Shared by those who build fields.
+pub(crate) fn fields(columns: impl IntoIterator<Item = arrow_schema::Field>) -> Fields {
+    columns.into_iter().map(Arc::new).collect()
+}

@@ -1,0 +1,249 @@
+//! What is not supported, refused by name and place, before anything is bound.
+//!
+//! Every struct of the syntax tree is taken apart completely, without `..`: a clause that a later parser
+//! learns to read does not compile here until somebody has decided about it. So nothing is misread by
+//! being overlooked.
+
+use sqlparser::ast::{
+    GroupByExpr, GroupByWithModifier, Insert, ObjectName, Query, Select, SetExpr, SetOperator, Spanned, Statement,
+    TableObject, With,
+};
+use sqlparser::tokenizer::Span;
+
+use crate::error::{Outcome, Site, SqlError, both};
+
+/// Gathers refusals of one part of a statement.
+pub(crate) struct Refusals<'a> {
+    site: &'a Site<'a>,
+    errors: Vec<SqlError>,
+}
+
+impl<'a> Refusals<'a> {
+    pub(crate) fn new(site: &'a Site<'a>) -> Self {
+        Self { site, errors: Vec::new() }
+    }
+
+    /// Refuses the clause that begins with `keywords`, if it is `there`.
+    pub(crate) fn clause(&mut self, there: bool, keywords: &[&str], help: &str) {
+        if there {
+            self.at(self.site.keywords(keywords), &keywords.join(" "), help);
+        }
+    }
+
+    /// Refuses `what`, which stands at `span`.
+    pub(crate) fn at(&mut self, span: Span, what: &str, help: &str) {
+        let error = self.site.error(span, format!("{what} is not supported"));
+        self.errors.push(if help.is_empty() { error } else { error.help(help) });
+    }
+
+    pub(crate) fn end(self) -> Outcome<()> {
+        if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
+    }
+}
+
+/// The parts of an INSERT that the planner works with.
+pub(crate) struct InsertParts {
+    /// The table that is written.
+    pub(crate) table: ObjectName,
+    /// The columns that are written, in order; all of them when empty.
+    pub(crate) columns: Vec<ObjectName>,
+    /// What is written.
+    pub(crate) query: Box<Query>,
+}
+
+/// Takes an `INSERT INTO t [(columns)] query` apart and refuses everything else.
+pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> Outcome<InsertParts> {
+    let Statement::Insert(Insert {
+        insert_token: _,
+        optimizer_hints,
+        or,
+        ignore,
+        into,
+        table,
+        table_alias,
+        columns,
+        overwrite,
+        source,
+        assignments,
+        partitioned,
+        after_columns,
+        has_table_keyword: _,
+        on,
+        returning,
+        output,
+        replace_into,
+        priority,
+        insert_alias,
+        settings,
+        format_clause,
+        multi_table_insert_type,
+        multi_table_into_clauses,
+        multi_table_when_clauses,
+        multi_table_else_clause,
+    }) = statement
+    else {
+        return Err(site
+            .error(site.whole(), "only INSERT INTO … SELECT is supported")
+            .help("write INSERT INTO <table> SELECT …")
+            .into());
+    };
+    let mut refusals = Refusals::new(site);
+    refusals.clause(!optimizer_hints.is_empty(), &["INSERT"], "leave hints out");
+    refusals.clause(or.is_some(), &["OR"], "write INSERT INTO");
+    refusals.clause(ignore, &["IGNORE"], "write INSERT INTO");
+    refusals.clause(!into, &["INSERT"], "write INSERT INTO <table> SELECT …");
+    refusals.clause(overwrite, &["OVERWRITE"], "a stream only appends: write INSERT INTO");
+    refusals.clause(replace_into, &["REPLACE"], "a stream only appends: write INSERT INTO");
+    refusals.clause(priority.is_some(), &["INSERT"], "write INSERT INTO");
+    refusals.clause(table_alias.is_some(), &["INSERT"], "give the table that is written no alias");
+    refusals.clause(!assignments.is_empty(), &["SET"], "write INSERT INTO <table> SELECT …");
+    refusals.clause(partitioned.is_some() || !after_columns.is_empty(), &["PARTITION"], "records are partitioned by the Topic's key");
+    refusals.clause(on.is_some(), &["ON"], "a stream only appends");
+    refusals.clause(returning.is_some(), &["RETURNING"], "");
+    refusals.clause(output.is_some(), &["OUTPUT"], "");
+    refusals.clause(insert_alias.is_some(), &["AS"], "give the table that is written no alias");
+    refusals.clause(settings.is_some(), &["SETTINGS"], "settings of a job are fields of its StreamJob's spec");
+    refusals.clause(format_clause.is_some(), &["FORMAT"], "the format is the Topic's `schema.format`");
+    let multi = multi_table_insert_type.is_some()
+        || !multi_table_into_clauses.is_empty()
+        || !multi_table_when_clauses.is_empty()
+        || multi_table_else_clause.is_some();
+    refusals.clause(multi, &["INSERT"], "write one INSERT INTO for each table");
+    let parts = match (table, source) {
+        (TableObject::TableName(table), Some(query)) => Ok(InsertParts { table, columns, query }),
+        (TableObject::TableName(table), None) => Err(site
+            .error(table.span(), "INSERT without SELECT is not supported: a job writes what it reads")
+            .help("write INSERT INTO <table> SELECT …")
+            .into()),
+        (_, _) => Err(site
+            .error(site.keywords(&["INTO"]), "INSERT INTO a function or a query is not supported")
+            .help("name a table: a Topic")
+            .into()),
+    };
+    both(refusals.end(), parts).map(|((), parts)| parts)
+}
+
+/// Takes a query apart into its CTEs and its SELECT.
+pub(crate) fn query(site: &Site<'_>, query: Query) -> Outcome<(Option<With>, Box<Select>)> {
+    let Query {
+        with,
+        body,
+        order_by,
+        limit_clause,
+        fetch,
+        locks,
+        for_clause,
+        settings,
+        format_clause,
+        pipe_operators,
+    } = query;
+    let mut refusals = Refusals::new(site);
+    refusals.clause(order_by.is_some(), &["ORDER", "BY"], "a stream has no end to sort at; leave ORDER BY out");
+    let limit = if limit_clause.is_some() && site.keywords(&["LIMIT"]) == site.whole() { "OFFSET" } else { "LIMIT" };
+    refusals.clause(limit_clause.is_some(), &[limit], "a stream has no end; leave it out");
+    refusals.clause(fetch.is_some(), &["FETCH"], "a stream has no end; leave it out");
+    refusals.clause(!locks.is_empty() || for_clause.is_some(), &["FOR"], "");
+    refusals.clause(settings.is_some(), &["SETTINGS"], "");
+    refusals.clause(format_clause.is_some(), &["FORMAT"], "");
+    refusals.clause(!pipe_operators.is_empty(), &["|>"], "write SELECT … FROM …");
+    if let Some(with) = &with
+        && with.recursive
+    {
+        refusals.clause(true, &["RECURSIVE"], "");
+    }
+    let select = match *body {
+        SetExpr::Select(select) => Ok((with, select)),
+        SetExpr::Query(inner) if with.is_none() => self::query(site, *inner),
+        SetExpr::Query(_) => {
+            Err(site.error(site.keywords(&["WITH"]), "WITH before a query in parentheses is not supported").into())
+        }
+        SetExpr::SetOperation { op, left: _, set_quantifier: _, right: _ } => {
+            let (word, help) = match op {
+                SetOperator::Union => ("UNION", "write one INSERT INTO for each part: they may write the same table"),
+                SetOperator::Intersect => ("INTERSECT", ""),
+                SetOperator::Except | SetOperator::Minus => ("EXCEPT", ""),
+            };
+            let mut refusals = Refusals::new(site);
+            refusals.clause(true, &[word], help);
+            Err(refusals.errors)
+        }
+        SetExpr::Values(_) => {
+            let mut refusals = Refusals::new(site);
+            refusals.clause(true, &["VALUES"], "a job reads topics: write SELECT … FROM <table>");
+            Err(refusals.errors)
+        }
+        SetExpr::Table(_) => {
+            let mut refusals = Refusals::new(site);
+            refusals.clause(true, &["TABLE"], "write SELECT * FROM <table>");
+            Err(refusals.errors)
+        }
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            Err(site.error(site.whole(), "a statement inside a query is not supported").into())
+        }
+    };
+    both(refusals.end(), select).map(|((), select)| select)
+}
+
+/// Refuses the clauses of a SELECT that are not supported. What is left is its list, FROM, WHERE, GROUP BY
+/// and HAVING.
+pub(crate) fn select(site: &Site<'_>, select: &Select) -> Outcome<()> {
+    let Select {
+        select_token: _,
+        optimizer_hints,
+        distinct,
+        select_modifiers,
+        top,
+        top_before_distinct: _,
+        projection: _,
+        exclude,
+        into,
+        from: _,
+        lateral_views,
+        prewhere,
+        selection: _,
+        connect_by,
+        group_by,
+        cluster_by,
+        distribute_by,
+        sort_by,
+        having: _,
+        named_window,
+        qualify,
+        window_before_qualify: _,
+        value_table_mode,
+        flavor: _,
+    } = select;
+    let mut refusals = Refusals::new(site);
+    refusals.clause(!optimizer_hints.is_empty(), &["SELECT"], "leave hints out");
+    refusals.clause(distinct.is_some(), &["DISTINCT"], "to remove repetitions, write GROUP BY over a window");
+    refusals.clause(select_modifiers.is_some(), &["SELECT"], "leave modifiers of SELECT out");
+    refusals.clause(top.is_some(), &["TOP"], "a stream has no end; leave it out");
+    refusals.clause(exclude.is_some(), &["EXCLUDE"], "list the columns");
+    refusals.clause(into.is_some(), &["INTO"], "write INSERT INTO <table> SELECT …");
+    refusals.clause(!lateral_views.is_empty(), &["LATERAL"], "");
+    refusals.clause(prewhere.is_some(), &["PREWHERE"], "write WHERE");
+    refusals.clause(!connect_by.is_empty(), &["CONNECT", "BY"], "");
+    refusals.clause(!cluster_by.is_empty(), &["CLUSTER", "BY"], "");
+    refusals.clause(!distribute_by.is_empty(), &["DISTRIBUTE", "BY"], "");
+    refusals.clause(!sort_by.is_empty(), &["SORT", "BY"], "");
+    refusals.clause(!named_window.is_empty(), &["WINDOW"], "window functions (OVER) are not supported yet");
+    refusals.clause(qualify.is_some(), &["QUALIFY"], "window functions (OVER) are not supported yet");
+    refusals.clause(value_table_mode.is_some(), &["AS"], "write SELECT with a list of columns");
+    let modifiers = match group_by {
+        GroupByExpr::All(_) => {
+            refusals.clause(true, &["GROUP", "BY", "ALL"], "list the grouping columns, window_start and window_end among them");
+            return refusals.end();
+        }
+        GroupByExpr::Expressions(_, modifiers) => modifiers,
+    };
+    for modifier in modifiers {
+        let word = match modifier {
+            GroupByWithModifier::Rollup => "ROLLUP",
+            GroupByWithModifier::Cube => "CUBE",
+            GroupByWithModifier::Totals => "TOTALS",
+            GroupByWithModifier::GroupingSets(_) => "GROUPING",
+        };
+        refusals.clause(true, &[word], "write one INSERT INTO for each grouping");
+    }
+    refusals.end()
+}
