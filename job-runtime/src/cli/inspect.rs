@@ -1,7 +1,9 @@
 //! Commands that look and change nothing: `validate`, `plan`, `state`.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
-use freshet_state::object::describe;
+use freshet_state::object::{ObjectDescription, describe};
 
 use super::environment::{block_on, store};
 use super::{EXIT_REFUSED, Failure, Manifests, pipeline};
@@ -128,8 +130,44 @@ fn show(bytes: &Bytes, output: Output) -> Result<(), Failure> {
     }
     let description = describe(bytes).map_err(Failure::failed)?;
     match output {
-        Output::Text => print!("{description}"),
+        Output::Text => print!("{}", described(&description)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&description).map_err(Failure::failed)?),
     }
     Ok(())
+}
+
+/// An object, for people.
+fn described(object: &ObjectDescription) -> String {
+    let mut text = format!(
+        "{} {}: {} bytes\n  lineage {}, generation {}, slot {}, epoch {}\n  plan {}, runtime {}\n",
+        object.kind,
+        object.name,
+        object.bytes,
+        object.lineage,
+        object.generation,
+        object.slot,
+        object.epoch,
+        object.plan_fingerprint,
+        object.runtime_version
+    );
+    for task in &object.tasks {
+        let parts = usize::from(task.base.is_some()) + task.deltas.len();
+        // Writing to a text does not fail.
+        let _ = writeln!(text, "  task {}: state in {parts} objects, {} bytes of rows here", task.task, task.row_bytes);
+        for (kind, part) in task.base.iter().map(|base| ("base", base)).chain(task.deltas.iter().map(|d| ("delta", d))) {
+            let _ = writeln!(text, "    {kind} {}: {} bytes", part.object, part.bytes);
+        }
+        for (operator, rows) in &task.operators {
+            let keys = rows.first_keys.join(", ");
+            let _ = writeln!(
+                text,
+                "    {operator}: {} rows, {} deleted, {} bytes; keys {keys}",
+                rows.rows, rows.tombstones, rows.bytes
+            );
+        }
+        if let Some(damage) = &task.damage {
+            let _ = writeln!(text, "    damaged: {damage}");
+        }
+    }
+    text
 }
