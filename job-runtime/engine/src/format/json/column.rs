@@ -23,7 +23,7 @@ use super::super::time::{parse_date, parse_timestamp};
 use super::cursor::{Cursor, Fault};
 use super::number::{NoFit, Number};
 use super::object::ObjectBuilder;
-use crate::types::{arrow_fields, arrow_type, time_unit};
+use crate::types::{arrow_fields, arrow_type, fraction_digits, time_unit};
 
 /// Base64 as it is written here, and without its padding too.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -74,7 +74,7 @@ impl ColumnBuilder {
             DataType::Bytes => Values::Bytes { ends: vec![0], bytes: Vec::new() },
             DataType::Date => Values::Date(Vec::new()),
             DataType::Timestamp(digits) | DataType::TimestampLtz(digits) => {
-                Values::Timestamp { values: Vec::new(), digits: *digits }
+                Values::Timestamp { values: Vec::new(), digits: fraction_digits(time_unit(*digits)) }
             }
             DataType::Array(item) => Values::List { ends: vec![0], items: Box::new(Self::new(item)) },
             DataType::Struct(fields) => Values::Object(ObjectBuilder::new(
