@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::TaskId;
 
-/// Which slot runs each of `tasks` (each once). `previous` is the assignment before; tasks that it does not know are new. No
-/// slots, no assignment.
+/// Which slot runs each of `tasks` (each once). `previous` is the assignment before; tasks that it does not
+/// know are new. No slots, no assignment.
 #[must_use]
 pub fn assign(tasks: &[TaskId], slots: u32, previous: Option<&BTreeMap<TaskId, u32>>) -> BTreeMap<TaskId, u32> {
     let mut assignment = BTreeMap::new();
@@ -68,8 +68,8 @@ fn quotas(sizes: &[usize], have: &[Vec<usize>], slots: usize) -> Vec<Vec<usize>>
     let mut flow = Flow::new(2 + sizes.len() + slots);
     for (stage, size) in sizes.iter().enumerate() {
         flow.edge(origin, stage_node(stage), (size % slots) as i64, 0);
-        for slot in 0..slots {
-            let gains = have[stage][slot] > size / slots;
+        for (slot, have) in have[stage].iter().enumerate() {
+            let gains = *have > size / slots;
             flow.edge(stage_node(stage), slot_node(slot), 1, if gains { -1 } else { 0 });
         }
     }

@@ -9,8 +9,7 @@
 //!
 //! The second half is true only if the facts are gathered in this order: fence mark, then commits. Read the
 //! other way round, an object may be committed after the commits were read and have its generation fenced
-//! before the mark was. [`Collector::look`] reads the mark, and what it gives must be handed to
-//! [`Collector::sweep`] together with commits read after it.
+//! before the mark was. [`Collector::collect`] keeps that order: it calls for the commits once it has looked.
 //!
 //! A grace time comes on top: it spares readers from outside (a restore, a look with `freshet state`).
 //!
@@ -99,6 +98,26 @@ impl Collector {
     #[must_use]
     pub const fn new(grace_ms: i64) -> Self {
         Self { grace_ms, first_seen: BTreeMap::new() }
+    }
+
+    /// Collects once. `read_commits` gives, for every task of the plan, the metadata of its committed offset
+    /// (stable reads; `None` where there is none yet); `pins` are objects, relative to the lineage, that savepoints
+    /// name.
+    ///
+    /// # Errors
+    /// [`StateError`], and those of `read_commits`. Nothing is deleted when any named object is missing or
+    /// corrupt.
+    pub async fn collect<E: From<StateError>>(
+        &mut self,
+        source: ObjectSource<'_>,
+        log: &GenerationLog,
+        read_commits: impl AsyncFnOnce() -> Result<Vec<(TaskId, Option<CommitMetadata>)>, E>,
+        pins: &[String],
+        now_ms: i64,
+    ) -> Result<Swept, E> {
+        let look = Self::look(source, log).await?;
+        let commits = read_commits().await?;
+        Ok(self.sweep(source, look, &commits, pins, now_ms).await?)
     }
 
     /// First step: the fence mark and what exists. Read the committed offsets (stable) after it.
@@ -190,10 +209,7 @@ impl Collector {
 }
 
 /// The named objects, and all that their manifests name.
-async fn reachable(
-    source: ObjectSource<'_>,
-    named: BTreeMap<String, String>,
-) -> Result<BTreeSet<String>, StateError> {
+async fn reachable(source: ObjectSource<'_>, named: BTreeMap<String, String>) -> Result<BTreeSet<String>, StateError> {
     let mut reached: BTreeSet<String> = named.keys().cloned().collect();
     let objects: Vec<String> = named.keys().cloned().collect();
     let mut fetcher = Fetcher::new(source, named.into_iter().collect(), HashMap::new());

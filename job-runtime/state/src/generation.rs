@@ -77,13 +77,7 @@ impl Generation {
     /// The generation after this one that has no slots: it ends the lineage.
     #[must_use]
     pub fn tombstone(&self, now_ms: i64) -> Self {
-        Self {
-            number: self.number + 1,
-            slots: 0,
-            assignment: BTreeMap::new(),
-            created_at_ms: now_ms,
-            ..self.clone()
-        }
+        Self { number: self.number + 1, slots: 0, assignment: BTreeMap::new(), created_at_ms: now_ms, ..self.clone() }
     }
 
     /// Whether it ends the lineage.
@@ -197,10 +191,9 @@ impl GenerationLog {
         format!("{}{path}", self.prefix)
     }
 
-    async fn listed(&self, folder: &str) -> Result<impl Iterator<Item = LineagePath>, StateError> {
+    async fn listed(&self, folder: &str) -> Result<Vec<LineagePath>, StateError> {
         let paths = self.store.list(&format!("{}{folder}", self.prefix)).await?;
-        let skip = self.prefix.len();
-        Ok(paths.into_iter().filter_map(move |path| path[skip..].parse().ok()))
+        Ok(paths.iter().filter_map(|path| path[self.prefix.len()..].parse().ok()).collect())
     }
 
     /// The numbers of all generations, ascending.
@@ -210,6 +203,7 @@ impl GenerationLog {
     pub async fn numbers(&self) -> Result<Vec<u64>, StateError> {
         let listed = self.listed(GENERATIONS).await?;
         let mut numbers: Vec<u64> = listed
+            .into_iter()
             .filter_map(|path| match path {
                 LineagePath::Generation(number) => Some(number),
                 _ => None,
@@ -285,7 +279,7 @@ impl GenerationLog {
     /// # Errors
     /// [`StateError`].
     pub async fn fenced_before(&self) -> Result<u64, StateError> {
-        let marks = self.listed(FENCED).await?.filter_map(|path| match path {
+        let marks = self.listed(FENCED).await?.into_iter().filter_map(|path| match path {
             LineagePath::Fenced(before) => Some(before),
             _ => None,
         });
@@ -311,8 +305,8 @@ impl GenerationLog {
         Ok(())
     }
 
-    /// The generations before `number` that no mark covers, oldest first: all their ids must be fenced before `number` is
-    /// marked.
+    /// The generations before `number` that no mark covers, oldest first: all their ids must be fenced before
+    /// `number` is marked.
     ///
     /// # Errors
     /// [`StateError`].
@@ -350,8 +344,7 @@ impl GenerationLog {
     /// # Errors
     /// [`StateError`].
     pub async fn latest_incarnation(&self, generation: u64, slot: u32) -> Result<u64, StateError> {
-        let folder = slot_folder(generation, slot);
-        let starts = self.listed(&folder).await?.filter_map(|path| match path {
+        let starts = self.listed(&slot_folder(generation, slot)).await?.into_iter().filter_map(|path| match path {
             LineagePath::Incarnation { incarnation, .. } => Some(incarnation),
             _ => None,
         });

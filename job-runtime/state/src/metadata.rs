@@ -50,7 +50,9 @@ impl FromStr for CommitMetadata {
         let mut parts = text.split('|');
         let mut next = |what| parts.next().ok_or_else(|| bad(what));
         if next("it has no version")? != "v1" {
-            return Err(bad("its version is not v1: a newer runtime or another kind of consumer committed this offset"));
+            return Err(bad(
+                "its version is not v1: a newer runtime or another kind of consumer committed this offset",
+            ));
         }
         let generation = next("it has no generation")?.parse().map_err(|_| bad("its generation is no number"))?;
         let epoch = next("it has no epoch")?.parse().map_err(|_| bad("its epoch is no number"))?;

@@ -113,8 +113,7 @@ impl<'a> Reader<'a> {
         let texts = (0..self.varint("the table of texts")?)
             .map(|_| self.text("the table of texts"))
             .collect::<Result<Vec<_>, _>>()?;
-        let sections =
-            (0..self.varint("the tasks")?).map(|_| self.task(&texts)).collect::<Result<Vec<_>, _>>()?;
+        let sections = (0..self.varint("the tasks")?).map(|_| self.task(&texts)).collect::<Result<Vec<_>, _>>()?;
         if self.at != end {
             return Err(corrupt(self.at, "its header does not end where it says"));
         }
@@ -171,9 +170,8 @@ impl<'a> Reader<'a> {
         self.checksum(begun, &format!("the section of task {}", section.task))?;
         let after = self.at;
         self.at = from;
-        section.operators = (0..self.varint("the operators")?)
-            .map(|_| self.text("the operators"))
-            .collect::<Result<Vec<_>, _>>()?;
+        section.operators =
+            (0..self.varint("the operators")?).map(|_| self.text("the operators")).collect::<Result<Vec<_>, _>>()?;
         section.row_count = self.varint("the number of rows")?;
         if self.at > end {
             return Err(corrupt(self.at, format!("the section of task {} ends before its rows", section.task)));
@@ -195,7 +193,8 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, length: usize, what: &str) -> Result<&'a [u8], ObjectError> {
-        take_bytes(self.bytes, &mut self.at, length as u64).ok_or_else(|| corrupt(self.at, format!("{what} is cut short")))
+        take_bytes(self.bytes, &mut self.at, length as u64)
+            .ok_or_else(|| corrupt(self.at, format!("{what} is cut short")))
     }
 
     fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], ObjectError> {

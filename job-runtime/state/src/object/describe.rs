@@ -1,6 +1,7 @@
 //! What an object holds, for people: `freshet state URL`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -103,6 +104,37 @@ pub fn describe(bytes: &Bytes) -> Result<ObjectDescription, ObjectError> {
         bytes: object.bytes,
         tasks: object.sections.iter().map(describe_task).collect(),
     })
+}
+
+impl fmt::Display for ObjectDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {} ({} bytes)", self.kind, self.name, self.bytes)?;
+        let Self { lineage, generation, slot, epoch, plan_fingerprint, runtime_version, .. } = self;
+        let epoch_of = if self.kind == "merged" { "may be named until epoch" } else { "epoch" };
+        writeln!(f, "  lineage {lineage}, generation {generation}, slot {slot}, {epoch_of} {epoch}")?;
+        writeln!(f, "  plan {plan_fingerprint}, runtime {runtime_version}, {} tasks", self.tasks.len())?;
+        self.tasks.iter().try_for_each(|task| write!(f, "\n{task}"))
+    }
+}
+
+impl fmt::Display for TaskDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole: u64 = self.base.iter().chain(&self.deltas).map(|part| part.bytes).sum();
+        writeln!(f, "task {}: {whole} bytes of state, {} of them here", self.task, self.row_bytes)?;
+        for base in &self.base {
+            writeln!(f, "  base   {} {:>10} bytes", base.object, base.bytes)?;
+        }
+        for delta in &self.deltas {
+            writeln!(f, "  delta  {} {:>10} bytes", delta.object, delta.bytes)?;
+        }
+        for (id, operator) in &self.operators {
+            let OperatorDescription { rows, tombstones, bytes, first_keys } = operator;
+            let more = if rows + tombstones > first_keys.len() as u64 { ", …" } else { "" };
+            writeln!(f, "  here   {id}: {rows} rows, {tombstones} tombstones, {bytes} bytes")?;
+            writeln!(f, "         keys {}{more}", first_keys.join(", "))?;
+        }
+        self.damage.iter().try_for_each(|damage| writeln!(f, "  DAMAGED: {damage}"))
+    }
 }
 
 fn describe_task(section: &StoredSection) -> TaskDescription {

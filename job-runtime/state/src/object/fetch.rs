@@ -102,7 +102,7 @@ impl<'a> Fetcher<'a> {
     pub(crate) fn new(
         source: ObjectSource<'a>,
         needs: Vec<(String, String)>,
-        here: HashMap<String, Rc<StateObject>>,
+        mut here: HashMap<String, Rc<StateObject>>,
     ) -> Self {
         let mut needed = HashMap::new();
         let mut order = Vec::new();
@@ -113,6 +113,7 @@ impl<'a> Fetcher<'a> {
                 order.push((relative, named_by));
             }
         }
+        here.retain(|relative, _| needed.contains_key(relative));
         let fetches = futures::stream::iter(order).map(move |(relative, named_by)| async move {
             let object = source.object(&relative, &named_by).await?;
             Ok((relative, object))

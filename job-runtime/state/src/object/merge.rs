@@ -4,8 +4,7 @@
 //! [`after_merge`] when some later epoch writes its manifests; a result that comes too late, or whose task
 //! was loaded anew meanwhile, is left alone and collected.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use freshet_env::{PlantedBug, SharedEnv, planted};
 
@@ -199,38 +198,39 @@ impl Work {
     }
 
     /// Rows in the order of operator and key, the last one of each; without tombstones in a base. The rows
-    /// of a base come sorted, so only the deltas' keys are held in a map.
+    /// of a base come sorted, so only those of the deltas are sorted here.
     fn merge(&self, into_base: bool) -> Result<RowBuffer, StateError> {
         let (bases, deltas) = self.inputs.split_at(usize::from(self.base));
-        let mut newer = BTreeMap::new();
+        let mut newer: Vec<(RowKey<'_>, Option<&[u8]>)> = Vec::new();
         for (path, section) in deltas {
-            self.walk(path, section, |operator, key, value| {
-                newer.insert((operator, key), value);
+            newer.reserve(usize::try_from(section.row_count).unwrap_or(0).min(section.rows.len()));
+            self.walk(path, section, |key, value| {
+                newer.push((key, value));
                 Ok(())
             })?;
         }
+        // Stable: rows of one key stay in the order in which they were written.
+        newer.sort_by_key(|(key, _)| *key);
         let mut out = Writer { rows: RowBuffer::default(), keep_tombstones: !into_base, operator: None };
-        let mut newer = newer.into_iter().peekable();
+        let mut at = 0;
         for (path, section) in bases {
-            let mut last = None;
-            self.walk(path, section, |operator, key, value| {
-                let at = (operator, key);
-                if last.is_some_and(|last| last >= at) {
+            let mut before = None;
+            self.walk(path, section, |key, value| {
+                if before.is_some_and(|before| before >= key) {
                     let (path, at) = (format!("{}{path}", self.prefix), section.rows_at);
                     return Err(StateError::Corrupt { path, what: "rows of a base are out of order".to_owned(), at });
                 }
-                last = Some(at);
-                while let Some((key, value)) = newer.next_if(|(newer, _)| newer.cmp(&at) == Ordering::Less) {
+                before = Some(key);
+                at += out.put_while(&newer[at..], |newer| newer < key);
+                let replaced = out.put_while(&newer[at..], |newer| newer == key);
+                at += replaced;
+                if replaced == 0 {
                     out.put(key, value);
-                }
-                match newer.next_if(|(newer, _)| *newer == at) {
-                    Some((_, value)) => out.put(at, value),
-                    None => out.put(at, value),
                 }
                 Ok(())
             })?;
         }
-        newer.for_each(|(key, value)| out.put(key, value));
+        out.put_while(&newer[at..], |_| true);
         Ok(out.rows)
     }
 
@@ -238,11 +238,14 @@ impl Work {
         &self,
         path: &str,
         section: &'s StoredSection,
-        mut each: impl FnMut(&'s str, &'s [u8], Option<&'s [u8]>) -> Result<(), StateError>,
+        mut each: impl FnMut(RowKey<'s>, Option<&'s [u8]>) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
-        walk(&self.prefix, path, section, |row| each(row.operator, row.key, row.value))
+        walk(&self.prefix, path, section, |row| each((row.operator, row.key), row.value))
     }
 }
+
+/// What identifies a row: its operator and its key.
+type RowKey<'s> = (&'s str, &'s [u8]);
 
 struct Writer<'s> {
     rows: RowBuffer,
@@ -251,7 +254,19 @@ struct Writer<'s> {
 }
 
 impl<'s> Writer<'s> {
-    fn put(&mut self, (operator, key): (&'s str, &[u8]), value: Option<&[u8]>) {
+    /// Puts the last row of each key of `sorted`, up to the first key that is not `wanted`, and says how many
+    /// rows those were.
+    fn put_while(&mut self, sorted: &[(RowKey<'s>, Option<&[u8]>)], wanted: impl Fn(RowKey<'s>) -> bool) -> usize {
+        let count = sorted.iter().take_while(|(key, _)| wanted(*key)).count();
+        for (at, (key, value)) in sorted[..count].iter().enumerate() {
+            if sorted[..count].get(at + 1).is_none_or(|(next, _)| next != key) {
+                self.put(*key, *value);
+            }
+        }
+        count
+    }
+
+    fn put(&mut self, (operator, key): RowKey<'s>, value: Option<&[u8]>) {
         if value.is_none() && !self.keep_tombstones {
             return;
         }

@@ -4,8 +4,9 @@
 //! whatever the size of the state:
 //!
 //! * A run of [`FAN`] or more of the newest deltas, in which no delta is larger than all newer ones
-//!   together, becomes one delta. So the sizes of what remains at least double from new to old (as in a binary counter): their number
-//!   grows with the logarithm of the state, and each row is written again as seldom.
+//!   together, becomes one delta. So the sizes of what remains at least double from new to old, as in a
+//!   binary counter: their number grows with the logarithm of the state, and each row is written again as
+//!   seldom.
 //! * When the run reaches back to the base and is at least half its size, the base takes part, and
 //!   tombstones fall out. So deletes cost at most a third of the state.
 
@@ -76,8 +77,8 @@ mod tests {
         Part { object: String::new(), bytes }
     }
 
-    /// Runs epochs that change `per_epoch(n)` bytes each, of a state that never grows beyond `live`, merging whenever the
-    /// policy says so. Gives bytes written a byte changed, and the most parts that there ever were.
+    /// Runs epochs that change `per_epoch(n)` bytes each, of a state that never grows beyond `live`, merging
+    /// whenever the policy says so. Gives bytes written a byte changed, and the most parts that there ever were.
     fn run(epochs: u64, live: u64, per_epoch: impl Fn(u64) -> u64) -> (f64, usize) {
         let mut manifest = Manifest::default();
         let (mut changed, mut written, mut most) = (0, 0, 0);
@@ -113,10 +114,12 @@ mod tests {
 
     #[test]
     fn uneven_epochs_stay_bounded_too() {
-        let sizes: [fn(u64) -> u64; 4] =
-            [|n| 1 + (n * 7919) % 100_000, |n| if n % 50 == 0 { 1_000_000 } else { 10 }, |n| 1 << (n % 20), |n| {
-                1_000_000 >> (n % 20)
-            }];
+        let sizes: [fn(u64) -> u64; 4] = [
+            |n| 1 + (n * 7919) % 100_000,
+            |n| if n % 50 == 0 { 1_000_000 } else { 10 },
+            |n| 1 << (n % 20),
+            |n| 1_000_000 >> (n % 20),
+        ];
         for (which, size) in sizes.into_iter().enumerate() {
             let (cost, most) = run(20_000, 50_000_000, size);
             assert!(cost < 24.0 && most <= MOST_DELTAS + 1, "sizes {which}: cost {cost}, {most} parts");

@@ -49,12 +49,15 @@ impl StoreFault {
     pub const NONE: Self = Self { before: Duration::ZERO, after: Duration::ZERO, outcome: Outcome::Works };
 }
 
+/// Decides what happens to an operation on a path.
+type Decide = Rc<dyn Fn(StoreOperation, &str) -> StoreFault>;
+
 /// A store whose every operation is decided on by `decide`, given the operation and the path.
 #[derive(Clone)]
 pub struct FaultyStore<S> {
     inner: S,
     env: SharedEnv,
-    decide: Rc<dyn Fn(StoreOperation, &str) -> StoreFault>,
+    decide: Decide,
 }
 
 impl<S> std::fmt::Debug for FaultyStore<S> {

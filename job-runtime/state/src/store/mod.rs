@@ -44,7 +44,10 @@ pub enum StoreError {
     #[error("the object store can't be used: {0}")]
     Unusable(String),
     /// It ignores create-only writes, and so can't keep two workers apart.
-    #[error("the object store ignores create-only writes (If-None-Match: *): two workers could both own a job; use a store that supports them")]
+    #[error(
+        "the object store ignores create-only writes (If-None-Match: *): two workers could both own a job; use a store \
+         that supports them"
+    )]
     NoCreateOnly,
 }
 
@@ -101,9 +104,7 @@ pub async fn probe_create_only(store: &dyn Store, root: &str, random: u64) -> Re
     store.delete(&path).await?;
     match (second, stored.as_deref()) {
         (Created::Existed, Some(b"first")) => Ok(()),
-        (Created::Existed, None) => {
-            Err(StoreError::Unavailable(format!("{path} was written, but can't be read back")))
-        }
+        (Created::Existed, None) => Err(StoreError::Unavailable(format!("{path} was written, but can't be read back"))),
         (Created::New, _) | (_, Some(_)) => Err(StoreError::NoCreateOnly),
     }
 }

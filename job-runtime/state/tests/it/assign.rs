@@ -8,7 +8,8 @@ type Assignment = BTreeMap<TaskId, u32>;
 
 fn tasks(stages: &[u32]) -> Vec<TaskId> {
     let all = stages.iter().enumerate();
-    all.flat_map(|(stage, count)| (0..*count).map(move |partition| TaskId::new(format!("s{stage}"), partition))).collect()
+    all.flat_map(|(stage, count)| (0..*count).map(move |partition| TaskId::new(format!("s{stage}"), partition)))
+        .collect()
 }
 
 fn spread(assignment: &Assignment, slots: u32, of: impl Fn(&TaskId) -> bool) -> u32 {

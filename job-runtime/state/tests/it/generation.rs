@@ -84,7 +84,10 @@ fn what_must_be_fenced_reaches_back_to_the_newest_mark() {
         assert_eq!(numbers(log.unfenced_before(10).await.unwrap()), [1, 2, 4]);
         log.mark_fenced(2).await.unwrap();
         log.mark_fenced(2).await.unwrap();
-        assert_eq!((log.is_marked(1).await, log.is_marked(2).await, log.is_marked(4).await), (Ok(true), Ok(true), Ok(false)));
+        assert_eq!(
+            (log.is_marked(1).await, log.is_marked(2).await, log.is_marked(4).await),
+            (Ok(true), Ok(true), Ok(false))
+        );
         assert_eq!(numbers(log.unfenced_before(10).await.unwrap()), [2, 4]);
         log.mark_fenced(10).await.unwrap();
         assert_eq!(log.unfenced_before(4).await, Ok(vec![]));

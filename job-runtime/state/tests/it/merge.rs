@@ -19,13 +19,7 @@ fn source(store: &dyn Store) -> ObjectSource<'_> {
 }
 
 fn merge_header(generation: u64, epoch: u64) -> MergeHeader {
-    MergeHeader {
-        generation,
-        slot: 0,
-        epoch,
-        plan_fingerprint: "7c9f2b0011aa".into(),
-        runtime_version: "0.1.0".into(),
-    }
+    MergeHeader { generation, slot: 0, epoch, plan_fingerprint: "7c9f2b0011aa".into(), runtime_version: "0.1.0".into() }
 }
 
 fn merge_tasks(store: &dyn Store, epoch: u64, tasks: &[(TaskId, Manifest, MergeRange)]) -> Vec<Merged> {
@@ -72,7 +66,8 @@ fn a_base_holds_the_last_rows_and_no_tombstones_and_later_deltas_stay() {
 
     let after = after_merge(&later, &merged, 1, 4).expect("in time");
     assert_eq!(after.deltas, later.deltas[2..]);
-    let expected: State = [(("a".into(), b"y".to_vec()), b"3".to_vec()), (("b".into(), b"k".to_vec()), b"1".to_vec())].into();
+    let expected: State =
+        [(("a".into(), b"y".to_vec()), b"3".to_vec()), (("b".into(), b"k".to_vec()), b"1".to_vec())].into();
     assert_eq!(state_of(&store, &after, &agg(0)), expected);
 
     let base = after.base.clone().unwrap();
@@ -225,4 +220,37 @@ fn planted_forgotten_deltas_are_seen() {
     merges_change_nothing(&epochs, 1).expect("without the bug all is well");
     let caught = with_planted(PlantedBug::ForgetDeltaInMerge, || merges_change_nothing(&epochs, 1));
     caught.expect_err("a delta is forgotten");
+}
+
+/// A merged object is spared until nobody may name it any more: its epoch has passed, or its generation is
+/// fenced, and from then on nobody takes it up.
+#[test]
+fn a_merged_object_is_collected_exactly_when_it_can_no_longer_be_taken_up() {
+    use std::rc::Rc;
+
+    use freshet_state::collect::{Collector, Swept};
+    use freshet_state::generation::GenerationLog;
+    use freshet_state::metadata::CommitMetadata;
+
+    let store = MemoryStore::new();
+    let log = GenerationLog::new(Rc::new(store.clone()), PREFIX.to_owned());
+    let manifest = delta(&store, 1, &agg(0), &Manifest::default(), rows(&[("a", "x", Some("1"))]));
+    let merged = merge_tasks(&store, 1, &[(agg(0), manifest.clone(), MergeRange::whole(&manifest))]).remove(0);
+    let base = after_merge(&manifest, &merged, 1, 2).unwrap().base.unwrap().object;
+    let collected_at = |generation, epoch| {
+        let object = Some(name(1, 0, 1, 1).to_string());
+        let commit = CommitMetadata { generation, epoch, slot: 0, object };
+        let read = async || Ok::<_, StateError>(vec![(agg(0), Some(commit))]);
+        let swept = run(Collector::new(i64::MAX).collect(source(&store), &log, read, &[], 0)).unwrap();
+        let Swept::Done { waiting, .. } = swept else { panic!("{swept:?}") };
+        waiting == 1
+    };
+    for epoch in [1, 2, 500, 1_000, 1_001, 1_002] {
+        // The next epoch that may take it up is the one after the committed one.
+        let may_be_taken_up = after_merge(&manifest, &merged, 1, epoch + 1).is_some();
+        assert_eq!(collected_at(1, epoch), !may_be_taken_up, "at epoch {epoch} ({base})");
+    }
+    run(log.mark_fenced(2)).unwrap();
+    assert!(collected_at(1, 2), "generation 1 is fenced");
+    assert_eq!(after_merge(&manifest, &merged, 2, 1), None);
 }

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use freshet_env::PlantedBug;
 use freshet_state::object::{
-    LoadError, Manifest, ObjectError, ObjectHeader, ObjectSource, Part, TaskSection, decode, describe, encode,
-    load_task, load_tasks, read_manifests,
+    LoadError, Manifest, ObjectError, ObjectHeader, ObjectSource, Part, StoredSection, TaskSection, decode, describe,
+    encode, load_task, load_tasks, read_manifests,
 };
 use freshet_state::paths::{ObjectKind, ObjectName};
 use freshet_state::rows::RowBuffer;
@@ -26,7 +26,12 @@ fn sample() -> (ObjectHeader, Vec<TaskSection>) {
     let sections = vec![
         TaskSection::delta(&own, TaskId::new("agg-77ab", 0), before.clone(), changed),
         TaskSection::delta(&own, TaskId::new("agg-77ab", 7), before, RowBuffer::default()),
-        TaskSection::delta(&own, TaskId::new("transactions-1f0c", 3), Manifest::default(), rows(&[("w", "k", Some("v"))])),
+        TaskSection::delta(
+            &own,
+            TaskId::new("transactions-1f0c", 3),
+            Manifest::default(),
+            rows(&[("w", "k", Some("v"))]),
+        ),
     ];
     (header(own), sections)
 }
@@ -37,14 +42,10 @@ fn the_encoding_is_the_one_of_the_golden_file() {
     let (header, sections) = sample();
     let bytes = encode(&header, &sections);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/object-v1.bin");
-    #[allow(clippy::disallowed_methods, reason = "a switch for whoever adds a version")]
-    if std::env::var_os("FRESHET_WRITE_GOLDEN").is_some() {
-        std::fs::write(path, &bytes).unwrap();
-    }
     let golden = Bytes::from(std::fs::read(path).unwrap());
     let read = decode(&golden).unwrap();
     assert_eq!(read.header, header);
-    assert_eq!(read.sections.iter().map(|s| s.to_section()).collect::<Vec<_>>(), sections);
+    assert_eq!(read.sections.iter().map(StoredSection::to_section).collect::<Vec<_>>(), sections);
     assert_eq!(bytes, golden, "the same state is encoded otherwise than before");
 }
 
@@ -137,11 +138,14 @@ proptest! {
         let read = decode(&bytes).unwrap();
         prop_assert_eq!(read.bytes, bytes.len() as u64);
         prop_assert_eq!(read.header, header);
-        prop_assert_eq!(read.sections.iter().map(|s| s.to_section()).collect::<Vec<_>>(), sections);
+        prop_assert_eq!(read.sections.iter().map(StoredSection::to_section).collect::<Vec<_>>(), sections);
     }
 
     #[test]
-    fn bytes_of_any_kind_never_panic(bytes: Vec<u8>, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+    fn bytes_of_any_kind_never_panic(
+        bytes: Vec<u8>,
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
         prop_assert!(decode(&bytes.into()).is_err());
         let (header, sections) = sample();
         let whole = encode(&header, &sections);
@@ -155,7 +159,7 @@ proptest! {
         // Even where nothing is checked, nothing but an error comes out.
         let unchecked = with_planted(PlantedBug::IgnoreChecksum, || decode(&damaged.into()));
         if let Ok(object) = unchecked {
-            object.sections.iter().for_each(|section| section.iter().for_each(|row| drop(row)));
+            object.sections.iter().for_each(|section| section.iter().for_each(drop));
         }
     }
 }
@@ -183,18 +187,27 @@ fn load(store: &dyn Store, wanted: &[(TaskId, String)]) -> Result<Vec<String>, L
 fn three_deltas(store: &dyn Store) -> [ObjectName; 3] {
     let names = [name(1, 0, 1, 1), name(1, 0, 2, 2), name(1, 0, 3, 3)];
     let empty = Manifest::default;
-    let after = write_delta(store, names[0], vec![
-        (task(0), empty(), rows(&[("a", "x", Some("1"))])),
-        (task(1), empty(), rows(&[("a", "y", Some("1"))])),
-    ]);
-    let after = write_delta(store, names[1], vec![
-        (task(0), after[0].clone(), rows(&[("a", "x", Some("2")), ("b", "z", Some("2"))])),
-        (task(1), after[1].clone(), RowBuffer::default()),
-    ]);
-    write_delta(store, names[2], vec![
-        (task(0), after[0].clone(), rows(&[("a", "x", None)])),
-        (task(1), after[1].clone(), rows(&[("a", "y", Some("3"))])),
-    ]);
+    let after = write_delta(
+        store,
+        names[0],
+        vec![(task(0), empty(), rows(&[("a", "x", Some("1"))])), (task(1), empty(), rows(&[("a", "y", Some("1"))]))],
+    );
+    let after = write_delta(
+        store,
+        names[1],
+        vec![
+            (task(0), after[0].clone(), rows(&[("a", "x", Some("2")), ("b", "z", Some("2"))])),
+            (task(1), after[1].clone(), RowBuffer::default()),
+        ],
+    );
+    write_delta(
+        store,
+        names[2],
+        vec![
+            (task(0), after[0].clone(), rows(&[("a", "x", None)])),
+            (task(1), after[1].clone(), rows(&[("a", "y", Some("3"))])),
+        ],
+    );
     names
 }
 
@@ -265,7 +278,9 @@ fn an_object_in_another_place_or_of_another_lineage_is_refused() {
     let copied = encode(&ObjectHeader { lineage: "r9-other".into(), ..header(own) }, &[]);
     store.damage(&format!("{PREFIX}{own}"), copied);
     let error = load(&store, &[(task(0), own.to_string())]).expect_err("another lineage's");
-    let LoadError::State(StateError::Foreign { field: "lineage", found, wanted, .. }) = error else { panic!("{error}") };
+    let LoadError::State(StateError::Foreign { field: "lineage", found, wanted, .. }) = error else {
+        panic!("{error}")
+    };
     assert_eq!((found.as_str(), wanted.as_str()), ("r9-other", LINEAGE));
 }
 
@@ -294,6 +309,16 @@ fn an_object_can_be_looked_into() {
     let operator = &first.operators["agg-77ab"];
     assert_eq!((operator.rows, operator.tombstones), (2, 1));
     assert_eq!(operator.first_keys, ["\"konto-1\"", "\"konto-2\"", "\"schlüssel\""]);
+    let text = seen.to_string();
+    for line in [
+        "delta g00000012/s0003/e000000000042-0123456789abcdef (382 bytes)\n",
+        "  lineage r1-8k3f9q, generation 12, slot 3, epoch 42\n",
+        "task agg-77ab/7: 70300 bytes of state, 0 of them here\n",
+        "  base   g00000011/s0001/m000000001040-0000000000000005      70000 bytes\n",
+        "  here   agg-77ab: 2 rows, 1 tombstones, 43 bytes\n         keys \"konto-1\", \"konto-2\", \"schlüssel\"\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
     let json = serde_json::to_value(&seen).unwrap();
     assert_eq!(json["tasks"][0]["base"]["bytes"], 70_000);
     assert_eq!(json["planFingerprint"], "7c9f2b0011aa");

@@ -13,7 +13,8 @@
 //! An operation takes at most [`PATIENCE`] plus a second for each MiB; retries of single requests included.
 #![allow(clippy::disallowed_methods, reason = "deadlines of real requests, and credentials from the environment")]
 
-use std::error::Error as _;
+mod errors;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +22,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, RetryConfig,
+    BackoffConfig, ClientOptions, Error, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
+    RetryConfig,
 };
 
+use self::errors::{classify, none_or_unusable, plain_text};
 use super::{Created, MemoryStore, Store, StoreError};
 
 /// How long an operation may take, or stand still, before the store counts as not available.
@@ -78,33 +81,48 @@ fn open_bucket(url: &str, options: S3Options) -> Result<ObjectStoreAdapter, Stor
     }
     let allow_http =
         options.allow_http || options.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(50),
-            max_backoff: Duration::from_secs(1),
-            base: 2.0,
-        },
-        max_retries: 3,
-        retry_timeout: PATIENCE,
-    };
-    let client = ClientOptions::new()
-        .with_allow_http(allow_http)
-        .with_connect_timeout(Duration::from_secs(3))
-        .with_timeout(Duration::from_secs(300));
-    let mut builder = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(retry)
-        .with_client_options(client);
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let hint = credentials_hint(&builder);
     if let Some(endpoint) = options.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
     if let Some(region) = options.region {
         builder = builder.with_region(region);
     }
-    let inner = builder.build().map_err(unusable)?;
+    let inner = with_patience(builder, allow_http).build().map_err(unusable)?;
     let root = Path::parse(folder).map_err(|e| unusable(e.into()))?;
-    Ok(ObjectStoreAdapter { inner: Arc::new(inner), root })
+    Ok(ObjectStoreAdapter { inner: Arc::new(inner), root, hint })
+}
+
+/// `builder` with small retries, so that a caller hears within seconds that a store is away.
+fn with_patience(builder: AmazonS3Builder, allow_http: bool) -> AmazonS3Builder {
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(1), base: 2.0 };
+    let client = ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_connect_timeout(Duration::from_secs(3))
+        .with_timeout(Duration::from_secs(300));
+    builder
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(RetryConfig { backoff, max_retries: 3, retry_timeout: PATIENCE })
+        .with_client_options(client)
+}
+
+/// What to say of a store that does not answer when no credentials were given: then it is the metadata
+/// service of a cloud's machine that was asked first, and most likely there is none.
+fn credentials_hint(builder: &AmazonS3Builder) -> &'static str {
+    use AmazonS3ConfigKey::{AccessKeyId, ContainerCredentialsFullUri, ContainerCredentialsRelativeUri};
+    let given = [
+        AccessKeyId,
+        AmazonS3ConfigKey::WebIdentityTokenFile,
+        ContainerCredentialsRelativeUri,
+        ContainerCredentialsFullUri,
+    ];
+    if given.iter().any(|key| builder.get_config_value(key).is_some()) {
+        return "";
+    }
+    " (no credentials are set, so the machine's metadata service was asked for some: set AWS_ACCESS_KEY_ID and \
+     AWS_SECRET_ACCESS_KEY, or a web identity)"
 }
 
 fn open_folder(url: &str, path: &str) -> Result<ObjectStoreAdapter, StoreError> {
@@ -114,7 +132,7 @@ fn open_folder(url: &str, path: &str) -> Result<ObjectStoreAdapter, StoreError> 
     }
     let absolute = std::path::absolute(path).map_err(|e| unusable(e.to_string()))?;
     let root = Path::from_absolute_path(absolute).map_err(|e| unusable(e.to_string()))?;
-    Ok(ObjectStoreAdapter { inner: Arc::new(LocalFileSystem::new()), root })
+    Ok(ObjectStoreAdapter::new(Arc::new(LocalFileSystem::new()), root))
 }
 
 /// A folder of an object store of the `object_store` crate.
@@ -122,27 +140,28 @@ fn open_folder(url: &str, path: &str) -> Result<ObjectStoreAdapter, StoreError> 
 pub struct ObjectStoreAdapter {
     inner: Arc<dyn ObjectStore>,
     root: Path,
+    hint: &'static str,
 }
 
 impl ObjectStoreAdapter {
     /// The objects below `root` in `inner`.
     pub fn new(inner: Arc<dyn ObjectStore>, root: Path) -> Self {
-        Self { inner, root }
+        Self { inner, root, hint: "" }
     }
 
     fn path(&self, relative: &str) -> Path {
         // Our own names hold no character that a store would escape.
-        relative.split('/').filter(|part| !part.is_empty()).fold(self.root.clone(), |path, part| path.join(part))
+        relative.split('/').filter(|part| !part.is_empty()).fold(self.root.clone(), Path::join)
+    }
+
+    async fn within<T>(&self, limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, StoreError> {
+        let late = |_| StoreError::Unavailable(format!("{what}: no answer within {} s{}", limit.as_secs(), self.hint));
+        tokio::time::timeout(limit, work).await.map_err(late)
     }
 
     async fn put(&self, path: &Path, bytes: Bytes, mode: PutMode) -> Result<(), Error> {
         self.inner.put_opts(path, PutPayload::from_bytes(bytes), mode.into()).await.map(|_| ())
     }
-}
-
-async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, StoreError> {
-    let late = |_| StoreError::Unavailable(format!("{what}: no answer within {} s", limit.as_secs()));
-    tokio::time::timeout(limit, work).await.map_err(late)
 }
 
 fn patience_for(bytes: usize) -> Duration {
@@ -155,14 +174,14 @@ impl Store for ObjectStoreAdapter {
         let (full, limit) = (self.path(path), patience_for(bytes.len()));
         let mut backoff = Duration::from_millis(50);
         for _ in 0..CREATE_ATTEMPTS {
-            let written = within(limit, path, self.put(&full, bytes.clone(), PutMode::Create)).await?;
+            let written = self.within(limit, path, self.put(&full, bytes.clone(), PutMode::Create)).await?;
             match written {
                 Ok(()) => return Ok(Created::New),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
                 Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => return Err(StoreError::NoCreateOnly),
                 Err(error) => return Err(classify(path, &error)),
             }
-            match within(PATIENCE, path, self.inner.head(&full)).await? {
+            match self.within(PATIENCE, path, self.inner.head(&full)).await? {
                 Ok(_) => return Ok(Created::Existed),
                 Err(Error::NotFound { .. }) => tokio::time::sleep(backoff).await,
                 Err(error) => return Err(classify(path, &error)),
@@ -173,22 +192,22 @@ impl Store for ObjectStoreAdapter {
     }
 
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
-        let found = match within(PATIENCE, path, self.inner.get(&self.path(path))).await? {
+        let found = match self.within(PATIENCE, path, self.inner.get(&self.path(path))).await? {
             Ok(found) => found,
             Err(error @ Error::NotFound { .. }) => return none_or_unusable(path, &error),
             Err(error) => return Err(classify(path, &error)),
         };
-        let size = found.range.end - found.range.start;
-        let mut whole = BytesMut::new();
-        let mut chunks = found.into_stream();
-        while let Some(chunk) = within(PATIENCE, path, chunks.next()).await? {
-            let chunk = chunk.map_err(|error| classify(path, &error))?;
-            if whole.is_empty() && chunk.len() as u64 == size {
-                return Ok(Some(chunk));
-            }
-            whole.extend_from_slice(&chunk);
+        let size = (found.range.end - found.range.start) as usize;
+        if matches!(found.payload, GetResultPayload::File(..)) {
+            let whole = self.within(patience_for(size), path, found.bytes()).await?;
+            return whole.map(Some).map_err(|error| classify(path, &error));
         }
-        if whole.len() as u64 != size {
+        let mut whole = BytesMut::with_capacity(size);
+        let mut chunks = found.into_stream();
+        while let Some(chunk) = self.within(PATIENCE, path, chunks.next()).await? {
+            whole.extend_from_slice(&chunk.map_err(|error| classify(path, &error))?);
+        }
+        if whole.len() != size {
             return Err(StoreError::Unavailable(format!("{path}: {} of {size} bytes came", whole.len())));
         }
         Ok(Some(whole.freeze()))
@@ -198,7 +217,7 @@ impl Store for ObjectStoreAdapter {
         let (folder, root) = (self.path(prefix), self.root.clone());
         let mut paths = Vec::new();
         let mut listing = self.inner.list(Some(&folder));
-        while let Some(found) = within(PATIENCE, prefix, listing.next()).await? {
+        while let Some(found) = self.within(PATIENCE, prefix, listing.next()).await? {
             let location = match found {
                 Ok(meta) => meta.location,
                 // A file that was deleted while its folder was read.
@@ -217,7 +236,7 @@ impl Store for ObjectStoreAdapter {
     }
 
     async fn delete(&self, path: &str) -> Result<(), StoreError> {
-        match within(PATIENCE, path, self.inner.delete(&self.path(path))).await? {
+        match self.within(PATIENCE, path, self.inner.delete(&self.path(path))).await? {
             Ok(()) => Ok(()),
             Err(error @ Error::NotFound { .. }) => none_or_unusable::<()>(path, &error).map(|_| ()),
             Err(error) => Err(classify(path, &error)),
@@ -226,129 +245,11 @@ impl Store for ObjectStoreAdapter {
 
     #[cfg(feature = "faults")]
     async fn overwrite(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let written = within(patience_for(bytes.len()), path, self.put(&self.path(path), bytes, PutMode::Overwrite));
-        written.await?.map_err(|error| classify(path, &error))
+        let (full, limit) = (self.path(path), patience_for(bytes.len()));
+        let written = self.within(limit, path, self.put(&full, bytes, PutMode::Overwrite)).await?;
+        written.map_err(|error| classify(path, &error))
     }
-}
-
-/// "Not found" means that there is no such object, unless it is the bucket that is not there.
-fn none_or_unusable<T>(path: &str, error: &Error) -> Result<Option<T>, StoreError> {
-    if full_text(error).contains("NoSuchBucket") { Err(classify(path, error)) } else { Ok(None) }
-}
-
-fn classify(path: &str, error: &Error) -> StoreError {
-    let text = format!("{path}: {}", plain_text(error));
-    match error {
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Unauthorised(text),
-        Error::NotFound { .. }
-        | Error::InvalidPath { .. }
-        | Error::UnknownConfigurationKey { .. }
-        | Error::NotImplemented { .. }
-        | Error::NotSupported { .. } => StoreError::Unusable(text),
-        _ => classify_cause(error, text),
-    }
-}
-
-/// Goes by the operating system's error and by what S3 servers answer, where `object_store` has only a
-/// generic error.
-fn classify_cause(error: &Error, text: String) -> StoreError {
-    use std::io::ErrorKind;
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        if let Some(io) = source.downcast_ref::<std::io::Error>() {
-            match io.kind() {
-                ErrorKind::PermissionDenied => return StoreError::Unauthorised(text),
-                ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::ReadOnlyFilesystem => {
-                    return StoreError::Unusable(text);
-                }
-                _ => {}
-            }
-        }
-        cause = source.source();
-    }
-    let full = full_text(error);
-    let names = |codes: &[&str]| codes.iter().any(|code| full.contains(code));
-    if names(&["CredentialsNotLoaded", "Error performing token request", "Missing credentials", "InvalidAccessKeyId"]) {
-        StoreError::Unauthorised(text)
-    } else if names(&["NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "without LOCATION", "400 Bad Request"]) {
-        StoreError::Unusable(text)
-    } else {
-        StoreError::Unavailable(text)
-    }
-}
-
-/// The error and all that caused it.
-fn full_text(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let more = source.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = source.source();
-    }
-    text
-}
-
-/// The error for people: of a server's XML only its code and message (the rest may echo an access key's id
-/// and the signed request), without credentials in URLs, on one line.
-fn plain_text(error: &Error) -> String {
-    let text = full_text(error);
-    let short = match text.find("<?xml").or_else(|| text.find("<Error")) {
-        None => text.clone(),
-        Some(at) => {
-            let tag = |name: &str| {
-                let from = text.find(&format!("<{name}>"))? + name.len() + 2;
-                Some(&text[from..from + text[from..].find("</")?])
-            };
-            let answer = [tag("Code"), tag("Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
-            format!("{}{answer}", &text[..at])
-        }
-    };
-    let short: String = short.split_whitespace().collect::<Vec<_>>().join(" ");
-    without_user_info(&short).chars().take(600).collect()
-}
-
-fn without_user_info(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        clean.push_str(before);
-        let end = after.find(['/', ' ', '?', '"', ')']).unwrap_or(after.len());
-        rest = after[..end].rfind('@').map_or(after, |at| &after[at + 1..]);
-    }
-    clean + rest
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_hold_no_secrets() {
-        let body = "Error performing PUT http://me:hunter2@s3:7070/b/x in 1ms - Server returned non-2xx status code: \
-                    403 Forbidden: <?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>The \
-                    signature is wrong.</Message><AWSAccessKeyId>AKIAEXAMPLE</AWSAccessKeyId></Error>";
-        let error = Error::PermissionDenied { path: "b/x".into(), source: body.into() };
-        let StoreError::Unauthorised(text) = classify("x", &error) else { panic!("{error:?} is a refusal") };
-        assert!(text.contains("SignatureDoesNotMatch: The signature is wrong."), "{text}");
-        assert!(!text.contains("AKIAEXAMPLE") && !text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn a_bucket_that_is_not_there_is_not_an_empty_one() {
-        let missing = |code: &str| Error::NotFound { path: "x".into(), source: format!("<Error><Code>{code}</Code>").into() };
-        assert_eq!(none_or_unusable::<()>("x", &missing("NoSuchKey")), Ok(None));
-        assert!(matches!(none_or_unusable::<()>("x", &missing("NoSuchBucket")), Err(StoreError::Unusable(_))));
-    }
-
-    #[test]
-    fn urls_that_make_no_sense_are_refused() {
-        for url in ["", "http://bucket", "s3://", "file://"] {
-            assert!(matches!(open(url, None), Err(StoreError::Unusable(_))), "{url}");
-        }
-        assert!(matches!(open("memory://", Some(S3Options::default())), Err(StoreError::Unusable(_))));
-    }
-}
+mod tests;

@@ -12,128 +12,22 @@
 //! A record names the owner: a cluster, a namespace and a name. Another owner is refused until a person
 //! names the lineage for a take-over ([`take_over`]), which writes one more record for the same lineage.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod records;
+
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
+use self::records::{Begun, Birth};
+pub use self::records::{Ended, FixedFacts, LineageRecord, Owner, StartPositions};
 use crate::generation::GenerationLog;
 use crate::object::ObjectSource;
 use crate::paths::{self, BEGUN, LINEAGES, LineagePath};
-use crate::sealed::{self, Sealed};
+use crate::sealed;
 use crate::store::{Created, Store};
 use crate::{StateError, TaskId};
 
 /// How often a race for the next number is run again before something else must be wrong.
 const RACES: u32 = 16;
-
-/// Whose a lineage is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Owner {
-    /// The UID of the cluster's `kube-system` namespace; `local` outside a cluster.
-    pub cluster: String,
-    /// The StreamJob's namespace.
-    pub namespace: String,
-    /// The StreamJob's name.
-    pub name: String,
-}
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{} of cluster {}", self.namespace, self.name, self.cluster)
-    }
-}
-
-/// Facts that never change in a lineage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FixedFacts {
-    /// Partitions of internal topics.
-    pub max_parallelism: u32,
-}
-
-/// A job's n-th lineage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LineageRecord {
-    /// The lineage's id.
-    pub lineage: String,
-    /// Whose it is.
-    pub owner: Owner,
-    /// When this record was written, ms since the Unix epoch.
-    pub created_at_ms: i64,
-    /// The job's lineage before.
-    pub previous: Option<String>,
-}
-
-impl Sealed for LineageRecord {
-    const KIND: &'static str = "lineage";
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Birth {
-    lineage: String,
-    born_to: Owner,
-    born_at_ms: i64,
-    facts: FixedFacts,
-}
-
-impl Sealed for Birth {
-    const KIND: &'static str = "birth";
-}
-
-/// That a lineage has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Ended {
-    /// Why, for people.
-    pub reason: String,
-    /// When, ms since the Unix epoch.
-    pub at_ms: i64,
-}
-
-impl Sealed for Ended {
-    const KIND: &'static str = "ended";
-}
-
-/// Start positions, resolved to offsets: (topic, partition) to the first offset to read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "BTreeMap<String, BTreeMap<u32, i64>>", into = "BTreeMap<String, BTreeMap<u32, i64>>")]
-pub struct StartPositions(pub BTreeMap<(String, u32), i64>);
-
-impl Sealed for StartPositions {
-    const KIND: &'static str = "start";
-}
-
-impl From<BTreeMap<String, BTreeMap<u32, i64>>> for StartPositions {
-    fn from(topics: BTreeMap<String, BTreeMap<u32, i64>>) -> Self {
-        let flat = topics.into_iter().flat_map(|(topic, partitions)| {
-            partitions.into_iter().map(move |(partition, offset)| ((topic.clone(), partition), offset))
-        });
-        Self(flat.collect())
-    }
-}
-
-impl From<StartPositions> for BTreeMap<String, BTreeMap<u32, i64>> {
-    fn from(positions: StartPositions) -> Self {
-        let mut topics = Self::new();
-        for ((topic, partition), offset) in positions.0 {
-            topics.entry(topic).or_default().insert(partition, offset);
-        }
-        topics
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Begun {
-    tasks: BTreeSet<TaskId>,
-}
-
-impl Sealed for Begun {
-    const KIND: &'static str = "begun";
-}
 
 /// A lineage can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,7 +49,10 @@ pub enum LineageError {
         ours: Box<Owner>,
     },
     /// A fact that is fixed for a lineage was asked to be another.
-    #[error("lineage {lineage} has {field} {fixed}, asked for {asked}: it is fixed for a lineage. Set {fixed} again, or start a new lineage")]
+    #[error(
+        "lineage {lineage} has {field} {fixed}, asked for {asked}: it is fixed for a lineage. Set {fixed} again, or \
+         start a new lineage"
+    )]
     FixedFactChanged {
         /// The lineage.
         lineage: String,
