@@ -114,7 +114,12 @@ impl<'a> Cursor<'a> {
     fn enter(&mut self) -> Style {
         loop {
             match self.rest.peek() {
-                Some('&' | '!') => while self.rest.next_if(|c| !c.is_whitespace()).is_some_and(|_| { self.column += 1; true }) {},
+                Some('&' | '!') => {
+                    while self.rest.next_if(|c| !c.is_whitespace()).is_some_and(|_| {
+                        self.column += 1;
+                        true
+                    }) {}
+                }
                 Some(c) if c.is_whitespace() => {
                     self.next();
                 }

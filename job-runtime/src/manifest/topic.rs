@@ -15,7 +15,9 @@ use super::suggest::nearest;
 pub(super) fn check(object: &Object) -> (Vec<Diagnostic>, Vec<&'static str>) {
     let mut problems = Vec::new();
     let mut explained = Vec::new();
-    let Some(schema) = object.node.get("spec").and_then(|spec| spec.get("schema")) else { return (problems, explained) };
+    let Some(schema) = object.node.get("spec").and_then(|spec| spec.get("schema")) else {
+        return (problems, explained);
+    };
     let columns = schema.get("columns").map(Node::items).unwrap_or_default();
     let names: Vec<&str> = columns.iter().filter_map(|column| column.text(&["name"])).collect();
     // A column whose name can't be read may be the one that is looked for.
@@ -57,7 +59,9 @@ pub(super) fn check(object: &Object) -> (Vec<Diagnostic>, Vec<&'static str>) {
             None => {}
             Some(column) => {
                 let data_type = column.text(&["type"]).and_then(|text| text.parse::<DataType>().ok());
-                if let Some(other) = data_type.filter(|t| !matches!(t, DataType::Timestamp(_) | DataType::TimestampLtz(_))) {
+                if let Some(other) =
+                    data_type.filter(|t| !matches!(t, DataType::Timestamp(_) | DataType::TimestampLtz(_)))
+                {
                     let message = format!("event time is a TIMESTAMP, and the column `{name}` is {other}");
                     problems.push(object.error(field, message).help(format!(
                         "give `{name}` the type TIMESTAMP(3): in JSON that is ISO 8601, or milliseconds since 1970"
@@ -71,9 +75,29 @@ pub(super) fn check(object: &Object) -> (Vec<Diagnostic>, Vec<&'static str>) {
     (problems, explained)
 }
 
+/// First words of types, for suggestions.
 const TYPE_NAMES: &[&str] = &[
-    "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "STRING", "BYTES", "DATE",
-    "TIMESTAMP", "TIMESTAMP_LTZ", "ARRAY", "STRUCT",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "FLOAT",
+    "REAL",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "STRING",
+    "TEXT",
+    "VARCHAR",
+    "BYTES",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "ARRAY",
+    "STRUCT",
+    "ROW",
 ];
 
 fn no_column(object: &Object, field: &str, name: &str, names: &[&str]) -> Diagnostic {
