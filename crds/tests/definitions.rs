@@ -16,12 +16,22 @@ fn committed_files_are_what_the_types_give() {
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             committed == definition.yaml(),
-            "crds/{} is not what the types give; run: cargo run -p freshet-crds --bin crdgen -- crds",
+            "crds/{} is not what the types give; run: cargo run -p freshet-crds --bin crdgen",
             definition.file
         );
         let parsed: Value = serde_saphyr::from_str(&committed).expect("YAML");
         assert_eq!(parsed, definition.json, "{} does not read back as what was written", definition.file);
     }
+}
+
+#[test]
+fn the_page_of_reasons_is_up_to_date() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reasons.md");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == freshet_crds::reasons::page(),
+        "docs/reasons.md is not what crds/src/reasons.rs gives; run: cargo run -p freshet-crds --bin crdgen"
+    );
 }
 
 #[test]

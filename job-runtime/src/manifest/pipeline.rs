@@ -120,7 +120,7 @@ pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Exam
         if !diagnostics.items().iter().any(wrong) {
             match topic::resolve(object) {
                 Ok(table) => topics.push(table),
-                Err(problem) => diagnostics.push(problem),
+                Err(problem) => diagnostics.push(*problem),
             }
         }
     }
@@ -155,7 +155,7 @@ pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Exam
         (Some(sql), false) => match job::resolve(job, sql.clone(), &topics) {
             Ok(job) => Some(job),
             Err(problem) => {
-                diagnostics.push(problem);
+                diagnostics.push(*problem);
                 None
             }
         },

@@ -257,7 +257,7 @@ fn folders_and_files_are_read_as_kubectl_does() {
     }
     folder.write("notes.txt", "apiVersion: nonsense");
     std::fs::create_dir_all(folder.0.join("sub.yaml")).expect("a folder");
-    let whole = super::load(&[folder.0.clone()]).expect("no mistake");
+    let whole = super::load(std::slice::from_ref(&folder.0)).expect("no mistake");
     assert_eq!(whole.job.name, "orders");
     // The same file named twice is read once.
     let twice = super::load(&[folder.0.clone(), folder.0.join("3.yml")]).expect("no mistake");

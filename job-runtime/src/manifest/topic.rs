@@ -109,14 +109,14 @@ fn no_column(object: &Object, field: &str, name: &str, names: &[&str]) -> Diagno
 }
 
 /// A Topic without mistakes as a table.
-pub(super) fn resolve(object: &Object) -> Result<TopicTable, Diagnostic> {
+pub(super) fn resolve(object: &Object) -> Result<TopicTable, Box<Diagnostic>> {
     let spec = object.node.get("spec").map(Node::to_json).unwrap_or_default();
     let spec: TopicSpec =
-        serde_json::from_value(spec).map_err(|error| object.error("spec", format!("spec can't be read: {error}")))?;
-    let contract = spec.schema.map(|schema| -> Result<Contract, Diagnostic> {
+        serde_json::from_value(spec).map_err(|error| Box::new(object.error("spec", format!("spec can't be read: {error}"))))?;
+    let contract = spec.schema.map(|schema| -> Result<Contract, Box<Diagnostic>> {
         let columns = schema.columns.into_iter().enumerate().map(|(at, column)| {
             let data_type = column.data_type.parse().map_err(|error: freshet_plan::types::TypeError| {
-                object.error(&format!("spec.schema.columns[{at}].type"), error.to_string())
+                Box::new(object.error(&format!("spec.schema.columns[{at}].type"), error.to_string()))
             })?;
             Ok(Column { name: column.name, data_type, required: column.required.unwrap_or_default() })
         });
@@ -125,7 +125,7 @@ pub(super) fn resolve(object: &Object) -> Result<TopicTable, Diagnostic> {
             format: match schema.format {
                 freshet_crds::FormatName::Json => Format::Json,
             },
-            columns: columns.collect::<Result<_, Diagnostic>>()?,
+            columns: columns.collect::<Result<_, Box<Diagnostic>>>()?,
             key: schema.key.unwrap_or_default(),
             key_trusted: schema.partitioner == Some(Partitioner::Murmur2),
             event_time: schema.event_time.map(|time| EventTime {
