@@ -111,8 +111,8 @@ fn no_column(object: &Object, field: &str, name: &str, names: &[&str]) -> Diagno
 /// A Topic without mistakes as a table.
 pub(super) fn resolve(object: &Object) -> Result<TopicTable, Box<Diagnostic>> {
     let spec = object.node.get("spec").map(Node::to_json).unwrap_or_default();
-    let spec: TopicSpec =
-        serde_json::from_value(spec).map_err(|error| Box::new(object.error("spec", format!("spec can't be read: {error}"))))?;
+    let spec: TopicSpec = serde_json::from_value(spec)
+        .map_err(|error| Box::new(object.error("spec", format!("spec can't be read: {error}"))))?;
     let contract = spec.schema.map(|schema| -> Result<Contract, Box<Diagnostic>> {
         let columns = schema.columns.into_iter().enumerate().map(|(at, column)| {
             let data_type = column.data_type.parse().map_err(|error: freshet_plan::types::TypeError| {
