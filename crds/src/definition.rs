@@ -57,8 +57,9 @@ fn clean(value: &mut Value) {
         Value::Object(fields) => {
             fields.remove("nullable");
             fields.retain(|name, field| {
-                !matches!(field, Value::Array(items) if items.is_empty())
-                    && !(name == "title" && field.is_string())
+                let empty = matches!(field, Value::Array(items) if items.is_empty());
+                let title = name == "title" && field.is_string();
+                !empty && !title
             });
             for bound in ["minimum", "maximum"] {
                 if let Some(number) = fields.get_mut(bound)

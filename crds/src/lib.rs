@@ -19,8 +19,8 @@
 //! its user wrote.
 //!
 //! # Generated files
-//! `cargo run -p freshet-crds --bin crdgen` writes `topics.yaml` and `streamjobs.yaml` beside this
-//! crate's manifest; a test fails when they differ from the types.
+//! `cargo run -p freshet-crds --bin crdgen`, at the top of the checkout, writes `crds/topics.yaml`,
+//! `crds/streamjobs.yaml` and the page of reasons in `docs`; a test fails when they differ from the types.
 //!
 //! # The other rooms
 //! [`reasons`] holds every condition type and reason with its meaning and remedy; [`wire`] what a worker

@@ -27,8 +27,7 @@ pub const BOOTSTRAP_SERVERS: &str =
     r"^(\[[0-9A-Fa-f:.]+\]|[^\[\],:/\s]+):[0-9]{1,5}(,(\[[0-9A-Fa-f:.]+\]|[^\[\],:/\s]+):[0-9]{1,5})*$";
 
 /// `StreamJob.spec.checkpoint.url`.
-pub const CHECKPOINT_URL: &str =
-    r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#]*)?|file:///[^\s?#]+|memory:///?)$";
+pub const CHECKPOINT_URL: &str = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s?#]*)?|file:///[^\s?#]+|memory:///?)$";
 
 /// `StreamJob.spec.checkpoint.s3.endpoint`.
 pub const S3_ENDPOINT: &str = r"^https?://[^/\s?#]+/?$";

@@ -138,6 +138,27 @@ pub fn find(name: &str) -> Option<&'static Reason> {
     ALL.iter().find(|reason| reason.name == name)
 }
 
+/// The page of the documentation, in Markdown.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Reasons\n\nGenerated from `crds/src/reasons.rs` by `crdgen`; edit that.\n\n\
+         A reason stands in a resource's conditions and in what a worker says of itself. With *good* reasons \
+         `Ready` is True; with *passing* ones `Reconciling` is True, and it may heal by itself; with *stalled* ones \
+         `Stalled` is True, and a person must act.\n\n\
+         | reason | kind | what it means | what to do |\n| --- | --- | --- | --- |\n",
+    );
+    for reason in ALL {
+        let kind = match reason.kind {
+            Kind::Good => "good",
+            Kind::Passing => "passing",
+            Kind::Stalled => "stalled",
+        };
+        page += &format!("| `{}` | {kind} | {} | {} |\n", reason.name, reason.meaning, reason.remedy);
+    }
+    page
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

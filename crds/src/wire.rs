@@ -145,7 +145,10 @@ mod tests {
             "problem": {"reason": "KafkaUnavailable", "message": "…", "sinceMs": 1700000020000}
         }"#;
         let status: WorkerStatus = serde_json::from_str(text).expect("a golden document");
-        assert_eq!((status.generation, status.epoch.committed, status.tasks[0].watermark_ms), (3, 41, Some(1_700_000_015_000)));
+        assert_eq!(
+            (status.generation, status.epoch.committed, status.tasks[0].watermark_ms),
+            (3, 41, Some(1_700_000_015_000))
+        );
         let again: WorkerStatus = serde_json::from_value(serde_json::to_value(&status).expect("JSON")).expect("itself");
         assert_eq!(again, status);
     }
@@ -154,7 +157,8 @@ mod tests {
     fn documents_of_other_versions_are_read_as_far_as_they_are_known() {
         let text = r#"{"version": 9, "runtimeVersion": "9.0.0", "namespace": "a", "job": "b", "slot": 1, "phase": "Dreaming",
             "startedAtMs": 1, "progress": {"progressing": false, "sinceMs": 2}, "mood": "calm"}"#;
-        let status: WorkerStatus = serde_json::from_str(text).expect("unknown fields are skipped, new ones have defaults");
+        let status: WorkerStatus =
+            serde_json::from_str(text).expect("unknown fields are skipped, new ones have defaults");
         assert_eq!((status.phase, status.lag, status.tasks.len()), (WorkerPhase::Unknown, Lag::default(), 0));
     }
 }

@@ -16,12 +16,22 @@ fn committed_files_are_what_the_types_give() {
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             committed == definition.yaml(),
-            "crds/{} is not what the types give; run: cargo run -p freshet-crds --bin crdgen -- crds",
+            "crds/{} is not what the types give; run: cargo run -p freshet-crds --bin crdgen",
             definition.file
         );
         let parsed: Value = serde_saphyr::from_str(&committed).expect("YAML");
         assert_eq!(parsed, definition.json, "{} does not read back as what was written", definition.file);
     }
+}
+
+#[test]
+fn the_page_of_reasons_is_up_to_date() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reasons.md");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == freshet_crds::reasons::page(),
+        "docs/reasons.md is not what crds/src/reasons.rs gives; run: cargo run -p freshet-crds --bin crdgen"
+    );
 }
 
 #[test]
@@ -165,12 +175,18 @@ fn jobs_are_checked_on_create() {
         (spec(json!({})), ""),
         (spec(json!({ "startFrom": { "type": "Timestamp", "timestamp": "2026-01-31T00:00:00Z" } })), ""),
         (spec(json!({ "startFrom": { "type": "Timestamp" } })), "spec.startFrom: timestamp goes with"),
-        (spec(json!({ "startFrom": { "type": "Latest", "timestamp": "2026-01-31T00:00:00Z" } })), "timestamp goes with"),
+        (
+            spec(json!({ "startFrom": { "type": "Latest", "timestamp": "2026-01-31T00:00:00Z" } })),
+            "timestamp goes with",
+        ),
         (spec(json!({ "epochInterval": "10ms" })), ""),
         (spec(json!({ "epochInterval": "9ms" })), "spec.epochInterval: epochInterval lies between"),
         (spec(json!({ "epochInterval": "6m" })), "epochInterval lies between"),
         (spec(json!({ "checkpoint": { "url": "s3://abc/d", "s3": { "region": "a" } } })), ""),
-        (spec(json!({ "checkpoint": { "url": "file:///a", "s3": { "region": "a" } } })), "spec.checkpoint.s3: s3 holds"),
+        (
+            spec(json!({ "checkpoint": { "url": "file:///a", "s3": { "region": "a" } } })),
+            "spec.checkpoint.s3: s3 holds",
+        ),
         (spec(json!({ "errors": { "onLate": "DeadLetter", "deadLetterTopic": "dlq" } })), ""),
         (spec(json!({ "errors": { "onLate": "DeadLetter" } })), "spec.errors.deadLetterTopic: DeadLetter needs"),
         (spec(json!({ "errors": { "onBadRecord": "DeadLetter", "onLate": "Drop" } })), "DeadLetter needs"),
@@ -198,15 +214,28 @@ fn what_is_fixed_can_neither_be_changed_nor_set_nor_unset() {
         ("Topic", json!({ "partitions": 6 }), json!({ "partitions": 12 }), ""),
         ("Topic", json!({}), json!({ "partitions": 2 }), ""),
         ("Topic", json!({ "partitions": 1 }), json!({}), ""),
-        ("Topic", json!({ "partitions": 6 }), json!({ "partitions": 3 }), "spec.partitions: 3 is fewer than the former 6;"),
+        (
+            "Topic",
+            json!({ "partitions": 6 }),
+            json!({ "partitions": 3 }),
+            "spec.partitions: 3 is fewer than the former 6;",
+        ),
         ("Topic", json!({ "partitions": 6 }), json!({}), "1 (the default) is fewer than the former 6;"),
         ("StreamJob", json!({ "sql": sql }), json!({ "sql": sql, "replicas": 3 }), ""),
         ("StreamJob", json!({ "sql": sql, "maxParallelism": 8 }), json!({ "sql": sql, "maxParallelism": 8 }), ""),
-        ("StreamJob", json!({ "sql": sql, "maxParallelism": 8 }), json!({ "sql": sql, "maxParallelism": 9 }), "maxParallelism can"),
+        (
+            "StreamJob",
+            json!({ "sql": sql, "maxParallelism": 8 }),
+            json!({ "sql": sql, "maxParallelism": 9 }),
+            "maxParallelism can",
+        ),
         ("StreamJob", json!({ "sql": sql }), json!({ "sql": sql, "maxParallelism": 16 }), "maxParallelism can"),
         ("StreamJob", json!({ "sql": sql, "maxParallelism": 16 }), json!({ "sql": sql }), "maxParallelism can"),
     ] {
         let broken = broken(kind, &object(kind, &new), Some(&object(kind, &old))).join("\n");
-        assert!(if wanted.is_empty() { broken.is_empty() } else { broken.contains(wanted) }, "{old} -> {new}: `{broken}`");
+        assert!(
+            if wanted.is_empty() { broken.is_empty() } else { broken.contains(wanted) },
+            "{old} -> {new}: `{broken}`"
+        );
     }
 }

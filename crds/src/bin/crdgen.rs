@@ -1,21 +1,19 @@
-//! Writes the CustomResourceDefinitions: into the folder that is named, or to the standard output.
+//! Writes what is generated from this crate's types into the checkout that is the current folder: the
+//! CustomResourceDefinitions, and the page of reasons.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let definitions = freshet_crds::definition::definitions();
-    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        let texts: Vec<String> = definitions.iter().map(|definition| definition.yaml()).collect();
-        print!("{}", texts.join("---\n"));
-        return ExitCode::SUCCESS;
-    };
-    for definition in definitions {
-        let path = folder.join(definition.file);
-        if let Err(error) = std::fs::write(&path, definition.yaml()) {
-            eprintln!("crdgen: {} can't be written: {error}", path.display());
+    let mut files = vec![("docs/reasons.md".to_owned(), freshet_crds::reasons::page())];
+    files.extend(freshet_crds::definition::definitions().iter().map(|it| (format!("crds/{}", it.file), it.yaml())));
+    for (path, text) in files {
+        let written = Path::new(&path).parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = written.and_then(|()| std::fs::write(&path, text)) {
+            eprintln!("crdgen: {path} can't be written: {error}; run it at the top of the checkout");
             return ExitCode::FAILURE;
         }
+        println!("{path}");
     }
     ExitCode::SUCCESS
 }

@@ -60,17 +60,18 @@ pub(super) fn sql(object: &Object, source: &str) -> Option<SqlText> {
 }
 
 /// A StreamJob without mistakes.
-pub(super) fn resolve(object: &Object, sql: SqlText, topics: &[TopicTable]) -> Result<Job, Diagnostic> {
+pub(super) fn resolve(object: &Object, sql: SqlText, topics: &[TopicTable]) -> Result<Job, Box<Diagnostic>> {
+    let refuse = |field: &str, message: String| Box::new(object.error(field, message));
     let spec = object.node.get("spec").map(Node::to_json).unwrap_or_default();
     let spec: StreamJobSpec =
-        serde_json::from_value(spec).map_err(|error| object.error("spec", format!("spec can't be read: {error}")))?;
+        serde_json::from_value(spec).map_err(|error| refuse("spec", format!("spec can't be read: {error}")))?;
     let start_from = match spec.start_from.map(|start| (start.start_type, start.timestamp)) {
         None | Some((StartType::Earliest, _)) => StartPosition::Earliest,
         Some((StartType::Latest, _)) => StartPosition::Latest,
         Some((StartType::Timestamp, text)) => {
             let text = text.unwrap_or_default();
             let moment = chrono::DateTime::parse_from_rfc3339(&text)
-                .map_err(|error| object.error("spec.startFrom.timestamp", format!("`{text}` is no moment: {error}")))?;
+                .map_err(|error| refuse("spec.startFrom.timestamp", format!("`{text}` is no moment: {error}")))?;
             StartPosition::Timestamp(moment.timestamp_millis())
         }
     };
@@ -78,7 +79,7 @@ pub(super) fn resolve(object: &Object, sql: SqlText, topics: &[TopicTable]) -> R
     let dead_letters = || {
         let wanted = errors.and_then(|errors| errors.dead_letter_topic.as_deref()).unwrap_or_default();
         let found = topics.iter().find(|topic| topic.resource == wanted).map(|topic| topic.topic.clone());
-        found.ok_or_else(|| object.error(DEAD_LETTER_TOPIC, format!("there is no Topic resource `{wanted}`")))
+        found.ok_or_else(|| refuse(DEAD_LETTER_TOPIC, format!("there is no Topic resource `{wanted}`")))
     };
     Ok(Job {
         namespace: object.namespace.clone(),

@@ -123,7 +123,8 @@ fn identify(file: &str, node: &Node) -> Result<Kind, Box<Diagnostic>> {
         field.clone_into(&mut diagnostic.field);
         Err(Box::new(diagnostic))
     };
-    let example = || format!("write `apiVersion: {}` and `kind: Topic` or `kind: StreamJob`", freshet_crds::API_VERSION);
+    let example =
+        || format!("write `apiVersion: {}` and `kind: Topic` or `kind: StreamJob`", freshet_crds::API_VERSION);
     let (api_version, kind) = match (node.text(&["apiVersion"]), node.text(&["kind"])) {
         (Some(api_version), Some(kind)) => (api_version, kind),
         (None, _) => return error("apiVersion", "apiVersion is missing, or is no string".to_owned(), example()),
@@ -142,9 +143,11 @@ fn identify(file: &str, node: &Node) -> Result<Kind, Box<Diagnostic>> {
             (None, Some(meant)) => {
                 error("kind", format!("`{kind}` is no kind of {group}"), format!("did you mean `{meant}`?"))
             }
-            (None, None) => {
-                error("kind", format!("`{kind}` is no kind of {group}"), "this version knows Topic and StreamJob".into())
-            }
+            (None, None) => error(
+                "kind",
+                format!("`{kind}` is no kind of {group}"),
+                "this version knows Topic and StreamJob".into(),
+            ),
         };
     }
     let group_is_near = group.contains("freshet") || nearest(group, [freshet_crds::GROUP]).is_some();
@@ -164,7 +167,9 @@ pub(super) fn check_metadata(object: &Object) -> Vec<Diagnostic> {
         return vec![object.error("metadata.name", "metadata is missing").help(named)];
     };
     if !matches!(metadata.node.value, Value::Map(_)) {
-        return vec![object.error("metadata", format!("metadata is a map, this is {}", metadata.node.kind())).help(named)];
+        return vec![
+            object.error("metadata", format!("metadata is a map, this is {}", metadata.node.kind())).help(named),
+        ];
     }
     for field in metadata.node.fields() {
         let path = format!("metadata.{}", field.name);

@@ -114,11 +114,13 @@ pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Exam
     for object in &topic_objects {
         // By place, since a name may be there twice.
         let resource = object.resource();
-        let wrong = |item: &Diagnostic| item.severity == Severity::Error && item.resource == resource && item.file == object.file;
+        let wrong = |item: &Diagnostic| {
+            item.severity == Severity::Error && item.resource == resource && item.file == object.file
+        };
         if !diagnostics.items().iter().any(wrong) {
             match topic::resolve(object) {
                 Ok(table) => topics.push(table),
-                Err(problem) => diagnostics.push(problem),
+                Err(problem) => diagnostics.push(*problem),
             }
         }
     }
@@ -153,7 +155,7 @@ pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Exam
         (Some(sql), false) => match job::resolve(job, sql.clone(), &topics) {
             Ok(job) => Some(job),
             Err(problem) => {
-                diagnostics.push(problem);
+                diagnostics.push(*problem);
                 None
             }
         },
@@ -206,7 +208,8 @@ fn check_kafka_names(topics: &[&Object]) -> Vec<Diagnostic> {
         let Some(name) = own.or(Some(object.name.as_str())).filter(|name| !name.is_empty()) else { continue };
         match first.get(name) {
             Some(other) if other.name != object.name => {
-                let message = format!("the Kafka topic `{name}` belongs to {} already ({})", other.resource(), place(other));
+                let message =
+                    format!("the Kafka topic `{name}` belongs to {} already ({})", other.resource(), place(other));
                 let field = if own.is_some() { "spec.topicName" } else { "metadata.name" };
                 problems.push(object.error(field, message).help("give each Topic a topicName of its own"));
             }

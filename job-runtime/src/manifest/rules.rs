@@ -15,7 +15,8 @@ pub(super) fn check(object: &Object, schema: &Json, shape: &Shape, explained: &[
     let Err(errors) = Validator::new().validate(schema, &object.node.to_json(), None) else { return Vec::new() };
     let mut problems = Vec::new();
     for error in errors {
-        let attached = rules::ALL.iter().find(|(kind, _, known)| *kind == object.kind.name() && known.rule == error.rule);
+        let attached =
+            rules::ALL.iter().find(|(kind, _, known)| *kind == object.kind.name() && known.rule == error.rule);
         let trusted = match attached {
             Some((_, path, rule)) => can_read(path, rule, shape),
             None => shape.problems.is_empty(),

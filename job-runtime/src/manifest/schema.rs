@@ -59,7 +59,12 @@ impl Checker<'_> {
                 } else {
                     node.kind().to_owned()
                 };
-                let mut problem = self.object.error_at(node.place, path, format!("{name} is wanted here, this is {found}"));
+                // A map or list begins on a line of its own: its key says better what is meant.
+                let place = match node.value {
+                    Value::Map(_) | Value::List(_) => self.object.node.place_of(path),
+                    _ => node.place,
+                };
+                let mut problem = self.object.error_at(place, path, format!("{name} is wanted here, this is {found}"));
                 if wanted == "string" && matches!(node.value, Value::Number(_) | Value::Bool(_)) {
                     problem = problem.help("put it in quotes");
                 } else if wanted == "integer" && matches!(node.value, Value::String(_)) {
@@ -87,7 +92,8 @@ impl Checker<'_> {
         let open = schema.get("additionalProperties").filter(|more| more.is_object());
         for (at, field) in fields.iter().enumerate() {
             let inner = known.and_then(|known| known.get(&field.name));
-            let path = if inner.is_none() && open.is_some() { format!("{path}[{}]", field.name) } else { join(&field.name) };
+            let path =
+                if inner.is_none() && open.is_some() { format!("{path}[{}]", field.name) } else { join(&field.name) };
             if fields[..at].iter().any(|other| other.name == field.name) {
                 let message = format!("`{}` is there twice", field.name);
                 self.shape.add(self.object.error_at(field.place, &path, message).help("keep one of the two"));
@@ -139,7 +145,8 @@ impl Checker<'_> {
         let count = items.len() as u64;
         if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
             let message = format!("there are {count} items, and at least {least} must be");
-            self.shape.add(self.object.error(path, message).help("fill it in, or leave the field out if it is optional"));
+            self.shape
+                .add(self.object.error(path, message).help("fill it in, or leave the field out if it is optional"));
         }
         if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
             self.shape.add(self.object.error(path, format!("there are {count} items, and at most {most} may be")));
@@ -187,8 +194,11 @@ impl Checker<'_> {
         }
         let length = text.chars().count() as u64;
         if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
-            let message =
-                if length == 0 { "this is empty".to_owned() } else { format!("{length} characters are fewer than {least}") };
+            let message = if length == 0 {
+                "this is empty".to_owned()
+            } else {
+                format!("{length} characters are fewer than {least}")
+            };
             let help = schema["description"].as_str().unwrap_or("fill it in, or leave the field out");
             self.shape.add(self.object.error_at(node.place, path, message).help(help));
             return;

@@ -77,12 +77,14 @@ fn files_of(path: &Path, diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
 }
 
 fn read_text(path: &Path) -> Result<String, (String, &'static str)> {
-    let size = std::fs::metadata(path).map_err(|error| (format!("the file can't be read: {error}"), "check the path"))?;
+    let size =
+        std::fs::metadata(path).map_err(|error| (format!("the file can't be read: {error}"), "check the path"))?;
     if size.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes; a manifest has at most {MAX_FILE_BYTES}", size.len());
         return Err((message, "name the manifests' own files"));
     }
-    let bytes = std::fs::read(path).map_err(|error| (format!("the file can't be read: {error}"), "check its rights"))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| (format!("the file can't be read: {error}"), "check its rights"))?;
     String::from_utf8(bytes).map_err(|error| {
         (format!("the file is not UTF-8: byte {} is wrong", error.utf8_error().valid_up_to()), "save it as UTF-8")
     })
@@ -131,7 +133,8 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        let marker =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
         // Directives stand before the marker of their own document.
         let preamble = || text[start..at].lines().all(|line| line.trim().is_empty() || line.starts_with(['%', '#']));
         if marker && !preamble() {
@@ -166,7 +169,9 @@ mod tests {
 
     #[test]
     fn hostile_files_are_refused() {
-        for text in ["[".repeat(100_000), format!("a: &a [x]\n{}", "b: [*a, *a, *a, *a]\n".repeat(3)), "a: \u{1}".into()] {
+        for text in
+            ["[".repeat(100_000), format!("a: &a [x]\n{}", "b: [*a, *a, *a, *a]\n".repeat(3)), "a: \u{1}".into()]
+        {
             let mut diagnostics = Diagnostics::default();
             parse("f", &text, &mut diagnostics);
             let _ = diagnostics.to_string();

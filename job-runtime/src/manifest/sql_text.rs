@@ -114,7 +114,12 @@ impl<'a> Cursor<'a> {
     fn enter(&mut self) -> Style {
         loop {
             match self.rest.peek() {
-                Some('&' | '!') => while self.rest.next_if(|c| !c.is_whitespace()).is_some_and(|_| { self.column += 1; true }) {},
+                Some('&' | '!') => {
+                    while self.rest.next_if(|c| !c.is_whitespace()).is_some_and(|_| {
+                        self.column += 1;
+                        true
+                    }) {}
+                }
                 Some(c) if c.is_whitespace() => {
                     self.next();
                 }
@@ -198,6 +203,7 @@ mod tests {
             ("sql: \"SELECT \\u0061 \\\n   FROM b\"\n", "FROM", (2, 4)),
             ("sql: &x !!str |\n  SELECT a\n  FROM b\n", "FROM", (3, 3)),
             ("sql:\n  SELECT a FROM b\n", "FROM", (2, 12)),
+            ("sql: |\r\n  SELECT a\r\n  FROM b\r\n", "FROM", (3, 3)),
             ("a: {sql: \"SELECT 'ü', a FROM b\"}\n", "FROM", (1, 25)),
         ] {
             let mut diagnostics = Diagnostics::default();

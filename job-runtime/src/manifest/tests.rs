@@ -142,8 +142,7 @@ fn everything_is_resolved() {
     assert_eq!((job.replicas, job.max_parallelism, job.epoch_interval), (3, 64, Duration::from_secs(1)));
     assert_eq!(job.bootstrap_servers.as_deref(), Some("kafka-0:9092,[::1]:9092"));
     let (url, endpoint, region) = ("s3://pipelines/state", Some("http://s3:7070"), Some("us-east-1"));
-    let checkpoint =
-        Checkpoint { url: url.into(), endpoint: endpoint.map(Into::into), region: region.map(Into::into) };
+    let checkpoint = Checkpoint { url: url.into(), endpoint: endpoint.map(Into::into), region: region.map(Into::into) };
     assert_eq!(job.checkpoint, Some(checkpoint));
     assert_eq!((&job.on_bad_record, &job.on_late), (&OnBadRecord::DeadLetter("dlq".into()), &OnLate::Drop));
 
@@ -153,15 +152,17 @@ fn everything_is_resolved() {
     let config = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
     assert_eq!(items.config, config.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let contract = items.contract.as_ref().expect("a contract");
-    assert_eq!((contract.format, contract.key.as_slice(), contract.key_trusted), (Format::Json, &["id".to_owned()][..], true));
+    assert_eq!(
+        (contract.format, contract.key.as_slice(), contract.key_trusted),
+        (Format::Json, &["id".to_owned()][..], true)
+    );
     let columns = vec![
         Column::required("id", DataType::String),
         Column::new("amount", DataType::Decimal(12, 2)),
         Column::new("ts", DataType::Timestamp(3)),
     ];
     assert_eq!(contract.columns, columns);
-    let event_time =
-        EventTime { column: "ts".into(), max_out_of_orderness_ms: 5_000, idle_timeout_ms: Some(60_000) };
+    let event_time = EventTime { column: "ts".into(), max_out_of_orderness_ms: 5_000, idle_timeout_ms: Some(60_000) };
     assert_eq!(contract.event_time, Some(event_time));
     assert_eq!((dlq.topic.as_str(), dlq.partitions, &dlq.contract), ("dlq", 1, &None));
 
@@ -171,7 +172,8 @@ fn everything_is_resolved() {
 
 #[test]
 fn what_is_left_out_has_its_default() {
-    let text = "apiVersion: freshet.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: a}\nspec: {sql: INSERT INTO b SELECT 1}\n";
+    let text =
+        "apiVersion: freshet.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: a}\nspec: {sql: INSERT INTO b SELECT 1}\n";
     let job = examine(text).pipeline.expect("no mistake").job;
     assert_eq!(job.namespace, "default");
     assert_eq!((job.replicas, job.max_parallelism, job.epoch_interval), (1, 16, Duration::from_millis(500)));
@@ -189,16 +191,16 @@ fn mistakes_in_the_sql_are_shown_where_they_stand() {
     let shown = diagnostics.to_string();
     let wanted = "\
 error: StreamJob/orders: spec.sql: there is no column `nonsense`
-   --> case.yaml:37:12
+   --> case.yaml:36:12
    |
-37 |     SELECT nonsense
+36 |     SELECT nonsense
    |            ^^^^^^^^
    = help: the columns are id, amount, ts
 ";
     assert!(shown.contains(wanted), "{shown}");
     let json = serde_json::to_value(&diagnostics).expect("JSON");
     let error = json.as_array().expect("a list").iter().find(|item| item["severity"] == "error").expect("the error");
-    assert_eq!((&error["file"], &error["line"], &error["column"]), (&"case.yaml".into(), &37.into(), &12.into()));
+    assert_eq!((&error["file"], &error["line"], &error["column"]), (&"case.yaml".into(), &36.into(), &12.into()));
     assert_eq!((&error["field"], &error["help"]), (&"spec.sql".into(), &"the columns are id, amount, ts".into()));
 }
 
@@ -255,7 +257,7 @@ fn folders_and_files_are_read_as_kubectl_does() {
     }
     folder.write("notes.txt", "apiVersion: nonsense");
     std::fs::create_dir_all(folder.0.join("sub.yaml")).expect("a folder");
-    let whole = super::load(&[folder.0.clone()]).expect("no mistake");
+    let whole = super::load(std::slice::from_ref(&folder.0)).expect("no mistake");
     assert_eq!(whole.job.name, "orders");
     // The same file named twice is read once.
     let twice = super::load(&[folder.0.clone(), folder.0.join("3.yml")]).expect("no mistake");

@@ -15,7 +15,9 @@ use super::suggest::nearest;
 pub(super) fn check(object: &Object) -> (Vec<Diagnostic>, Vec<&'static str>) {
     let mut problems = Vec::new();
     let mut explained = Vec::new();
-    let Some(schema) = object.node.get("spec").and_then(|spec| spec.get("schema")) else { return (problems, explained) };
+    let Some(schema) = object.node.get("spec").and_then(|spec| spec.get("schema")) else {
+        return (problems, explained);
+    };
     let columns = schema.get("columns").map(Node::items).unwrap_or_default();
     let names: Vec<&str> = columns.iter().filter_map(|column| column.text(&["name"])).collect();
     // A column whose name can't be read may be the one that is looked for.
@@ -57,7 +59,9 @@ pub(super) fn check(object: &Object) -> (Vec<Diagnostic>, Vec<&'static str>) {
             None => {}
             Some(column) => {
                 let data_type = column.text(&["type"]).and_then(|text| text.parse::<DataType>().ok());
-                if let Some(other) = data_type.filter(|t| !matches!(t, DataType::Timestamp(_) | DataType::TimestampLtz(_))) {
+                if let Some(other) =
+                    data_type.filter(|t| !matches!(t, DataType::Timestamp(_) | DataType::TimestampLtz(_)))
+                {
                     let message = format!("event time is a TIMESTAMP, and the column `{name}` is {other}");
                     problems.push(object.error(field, message).help(format!(
                         "give `{name}` the type TIMESTAMP(3): in JSON that is ISO 8601, or milliseconds since 1970"
@@ -71,9 +75,29 @@ pub(super) fn check(object: &Object) -> (Vec<Diagnostic>, Vec<&'static str>) {
     (problems, explained)
 }
 
+/// First words of types, for suggestions.
 const TYPE_NAMES: &[&str] = &[
-    "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "STRING", "BYTES", "DATE",
-    "TIMESTAMP", "TIMESTAMP_LTZ", "ARRAY", "STRUCT",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "FLOAT",
+    "REAL",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "STRING",
+    "TEXT",
+    "VARCHAR",
+    "BYTES",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "ARRAY",
+    "STRUCT",
+    "ROW",
 ];
 
 fn no_column(object: &Object, field: &str, name: &str, names: &[&str]) -> Diagnostic {
@@ -85,14 +109,14 @@ fn no_column(object: &Object, field: &str, name: &str, names: &[&str]) -> Diagno
 }
 
 /// A Topic without mistakes as a table.
-pub(super) fn resolve(object: &Object) -> Result<TopicTable, Diagnostic> {
+pub(super) fn resolve(object: &Object) -> Result<TopicTable, Box<Diagnostic>> {
     let spec = object.node.get("spec").map(Node::to_json).unwrap_or_default();
-    let spec: TopicSpec =
-        serde_json::from_value(spec).map_err(|error| object.error("spec", format!("spec can't be read: {error}")))?;
-    let contract = spec.schema.map(|schema| -> Result<Contract, Diagnostic> {
+    let spec: TopicSpec = serde_json::from_value(spec)
+        .map_err(|error| Box::new(object.error("spec", format!("spec can't be read: {error}"))))?;
+    let contract = spec.schema.map(|schema| -> Result<Contract, Box<Diagnostic>> {
         let columns = schema.columns.into_iter().enumerate().map(|(at, column)| {
             let data_type = column.data_type.parse().map_err(|error: freshet_plan::types::TypeError| {
-                object.error(&format!("spec.schema.columns[{at}].type"), error.to_string())
+                Box::new(object.error(&format!("spec.schema.columns[{at}].type"), error.to_string()))
             })?;
             Ok(Column { name: column.name, data_type, required: column.required.unwrap_or_default() })
         });
@@ -101,7 +125,7 @@ pub(super) fn resolve(object: &Object) -> Result<TopicTable, Diagnostic> {
             format: match schema.format {
                 freshet_crds::FormatName::Json => Format::Json,
             },
-            columns: columns.collect::<Result<_, Diagnostic>>()?,
+            columns: columns.collect::<Result<_, Box<Diagnostic>>>()?,
             key: schema.key.unwrap_or_default(),
             key_trusted: schema.partitioner == Some(Partitioner::Murmur2),
             event_time: schema.event_time.map(|time| EventTime {
