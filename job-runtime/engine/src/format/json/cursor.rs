@@ -122,14 +122,12 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Reads a text to its end and appends it, unescaped, to `out`.
+    /// Reads a text, whose quote is next, to its end and appends it, unescaped, to `out`.
     ///
     /// Half a surrogate pair is good JSON but no text: a breach of contract, `out` then holds a part.
     #[inline]
     pub(super) fn text_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        if !self.eat(b'"') {
-            return Err(syntax("a text should begin here"));
-        }
+        self.at += 1;
         loop {
             let rest = self.rest();
             let plain = plain_run(rest);
@@ -147,19 +145,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads a text to its end: the record's own bytes when nothing in it is escaped, else `scratch`.
+    /// Reads a text, whose quote is next, to its end: the record's own bytes when nothing in it is escaped, else `scratch`.
     #[inline]
     pub(super) fn text<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Fault>
     where
         'a: 's,
     {
-        if self.peek() == Some(b'"') {
-            let rest = &self.rest()[1..];
-            let plain = plain_run(rest);
-            if rest.get(plain) == Some(&b'"') {
-                self.at += plain + 2;
-                return Ok(&rest[..plain]);
-            }
+        let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
+        let plain = plain_run(rest);
+        if rest.get(plain) == Some(&b'"') {
+            self.at += plain + 2;
+            return Ok(&rest[..plain]);
         }
         scratch.clear();
         self.text_into(scratch)?;
@@ -276,10 +272,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Checks that a member's name is next.
+    pub(super) fn expect_name(&self) -> Result<(), Fault> {
+        if self.peek() == Some(b'"') { Ok(()) } else { Err(syntax("a field's name is missing")) }
+    }
+
     fn skip_name(&mut self) -> Result<(), Fault> {
-        if self.peek() != Some(b'"') {
-            return Err(syntax("a field's name is missing"));
-        }
+        self.expect_name()?;
         self.skip_text()?;
         self.colon()
     }

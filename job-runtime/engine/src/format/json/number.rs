@@ -246,8 +246,9 @@ mod tests {
             let wanted: f64 = text.parse().expect(text);
             assert_eq!(number(text).double().map(f64::to_bits), Ok(wanted.to_bits()), "{text}");
         }
-        // Half-way between two floats: by way of a double it would be rounded up instead of to even.
-        assert_eq!(number("1.00000017881393421514957253748434595763683319091796875001").float(), Ok(1.000_000_2));
+        // A little above half-way between two floats: by way of a double it would be exactly half-way, and go
+        // down to the even one.
+        assert_eq!(number("1.000000059604644775390625000000000000001").float(), Ok(1.000_000_1));
         assert_eq!(number("1e400").double(), Err(NoFit::Range));
         assert_eq!(number("-1e39").float(), Err(NoFit::Range));
     }

@@ -114,6 +114,7 @@ impl ObjectBuilder {
     }
 
     fn look_up(&mut self, position: usize, cursor: &mut Cursor<'_>) -> Result<Option<usize>, Fault> {
+        cursor.expect_name()?;
         let start = cursor.at;
         let before = cursor.rest();
         let name = match cursor.text(&mut self.scratch) {

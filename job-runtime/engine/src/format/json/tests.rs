@@ -9,7 +9,7 @@ use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondTy
 use freshet_log::{Fetched, TopicPartition};
 use freshet_plan::{Column, Format};
 
-use super::super::{BadReason, Decoded, Decoder, decoder, encoder};
+use super::super::{BadReason, Decoded, decoder, encoder};
 
 /// A batch of records with these values.
 fn fetched<V: AsRef<[u8]>>(values: impl IntoIterator<Item = Option<V>>) -> Fetched {

@@ -52,7 +52,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 /// A value as JSON, of any kind, with nesting.
-fn value() -> impl Strategy<Value = String> {
+fn value() -> impl Strategy<Value = String> + Clone {
     let leaf = prop_oneof![
         Just("null".to_owned()),
         any::<bool>().prop_map(|value| value.to_string()),
