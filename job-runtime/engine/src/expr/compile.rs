@@ -105,11 +105,8 @@ impl Compiler<'_> {
                 Arc::new(BinaryExpr::new(self.expr(expr)?, op, lit(*truth)))
             }
             Expr::Like { expr, pattern, negated, case_insensitive, escape } => {
-                if escape.is_some_and(|escape| escape != '\\') {
-                    return Err(EngineError::Plan("LIKE with an ESCAPE other than `\\` is not supported".to_owned()));
-                }
-                let (expr, pattern) = (self.expr(expr)?, self.expr(pattern)?);
-                let like = expressions::like(*negated, *case_insensitive, expr, pattern, self.input);
+                let pattern = self.pattern(pattern, escape.unwrap_or('\\'))?;
+                let like = expressions::like(*negated, *case_insensitive, self.expr(expr)?, pattern, self.input);
                 like.map_err(|error| refused(&error))?
             }
             Expr::InList { expr, list, negated } => self.in_list(expr, list, *negated)?,
@@ -214,6 +211,34 @@ impl Compiler<'_> {
         let decided = op == Operator::Or;
         let open: Physical = Arc::new(BinaryExpr::new(left, Operator::IsDistinctFrom, lit(decided)));
         self.case(None, vec![(open, both)], Some(lit(decided)))
+    }
+
+    /// The pattern of a LIKE, with `\\` as its escape character, which is the one that the kernels know.
+    fn pattern(&self, pattern: &Expr, escape: char) -> Result<Physical, EngineError> {
+        if escape == '\\' {
+            return self.expr(pattern);
+        }
+        let Expr::Literal { value: Literal::String(text), data_type } = pattern else {
+            let message = format!("LIKE with ESCAPE '{escape}' needs a constant pattern");
+            return Err(EngineError::Plan(message));
+        };
+        let mut escaped = String::with_capacity(text.len());
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                _ if character == escape => {
+                    let Some(literal) = characters.next() else {
+                        return Err(EngineError::Plan(format!(
+                            "the LIKE pattern '{text}' ends in its escape character"
+                        )));
+                    };
+                    escaped.extend(['\\', literal]);
+                }
+                '\\' => escaped.push_str("\\\\"),
+                other => escaped.push(other),
+            }
+        }
+        self.literal(&Literal::String(escaped), data_type)
     }
 
     fn negative(&self, expr: &Expr) -> Result<Physical, EngineError> {

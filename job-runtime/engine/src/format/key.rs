@@ -80,3 +80,51 @@ fn write_one(writer: &Writer<'_>, row: usize, bytes: &mut Vec<u8>) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::decoder;
+    use freshet_log::{Fetched, TopicPartition};
+    use freshet_plan::{Column, Format};
+
+    fn keys(key: &[usize]) -> Vec<Option<String>> {
+        let columns = ["STRING", "BIGINT", "DECIMAL(9,2)", "TIMESTAMP(3)", "BYTES", "BOOLEAN", "ARRAY<STRING>"];
+        let columns: Vec<_> =
+            ('a'..).zip(columns).map(|(name, text)| Column::new(name, text.parse().expect("a type"))).collect();
+        let mut batch = Fetched::empty(TopicPartition::new("t", 0), 0);
+        let value = br#"{"a":"k\"\u00e9","b":-42,"c":1.5,"d":0,"e":"AGE=","f":true,"g":["x",null]}"#;
+        batch.push(0, -1, None, Some(value));
+        batch.push(1, -1, None, Some(b"{}"));
+        let rows = decoder(Format::Json, &columns).decode(&batch).rows;
+        let (mut bytes, mut keys) = (b"before".to_vec(), Vec::new());
+        KeyEncoder::new(key.to_vec()).encode(&rows, &mut bytes, &mut keys).expect("columns that are there");
+        let text = |range: SpanRange| String::from_utf8(bytes[range.start as usize..range.end as usize].to_vec());
+        keys.into_iter().map(|key| key.map(|range| text(range).expect("UTF-8"))).collect()
+    }
+
+    #[test]
+    fn keys_are_what_plain_serialisers_give() {
+        for (key, wanted) in [
+            (vec![], None),
+            (vec![0], Some("k\"é")),
+            (vec![1], Some("-42")),
+            (vec![2], Some("1.50")),
+            (vec![3], Some("1970-01-01T00:00:00.000")),
+            (vec![4], Some("\0a")),
+            (vec![5], Some("true")),
+            (vec![6], Some(r#"["x",null]"#)),
+            (vec![1, 0, 4], Some(r#"[-42,"k\"é","AGE="]"#)),
+        ] {
+            let nulls = (key.len() > 1).then(|| "[null,null,null]".to_owned());
+            assert_eq!(keys(&key), [wanted.map(str::to_owned), nulls], "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_column_that_is_not_there_is_refused() {
+        let rows = decoder(Format::Json, &[]).decode(&Fetched::empty(TopicPartition::new("t", 0), 0)).rows;
+        let outcome = KeyEncoder::new(vec![0]).encode(&rows, &mut Vec::new(), &mut Vec::new());
+        assert!(matches!(outcome, Err(EngineError::Plan(_))));
+    }
+}

@@ -7,12 +7,12 @@ use arrow::array::{
     ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, NullBufferBuilder,
     PrimitiveArray, StringArray, StructArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
-use arrow_schema::{DataType as ArrowType, FieldRef, TimeUnit};
+use arrow_schema::{DataType as ArrowType, TimeUnit};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -144,7 +144,6 @@ impl ColumnBuilder {
             return Ok(());
         }
         let data_type = &self.data_type;
-        let misfit = || wrong_type(data_type, next);
         match (&mut self.values, next) {
             (Values::Text { ends, bytes }, b'"') => {
                 cursor.text_into(bytes)?;
@@ -189,7 +188,7 @@ impl ColumnBuilder {
                 ends.push(items.len() as i32);
             }
             (Values::Object(fields), b'{') => fields.take(cursor)?,
-            _ => return Err(misfit()),
+            _ => return Err(wrong_type(data_type, next)),
         }
         self.validity.append_non_null();
         Ok(())
@@ -198,8 +197,6 @@ impl ColumnBuilder {
     /// The values as an Arrow array; the column is empty afterwards.
     pub(super) fn finish(&mut self) -> ArrayRef {
         let nulls = self.validity.finish();
-        let len = self.validity.len();
-        debug_assert_eq!(len, 0);
         match &mut self.values {
             Values::Boolean(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
             Values::TinyInt(values) => primitive::<Int8Type>(values, nulls),
@@ -232,17 +229,15 @@ impl ColumnBuilder {
             }
             Values::Text { ends, bytes } => {
                 // Each text is a part of a record that was checked to be UTF-8, or was unescaped from one.
-                let array = StringArray::try_new(offsets(ends), std::mem::take(bytes).into(), nulls);
+                let array = StringArray::try_new(offsets(ends), buffer(bytes), nulls);
                 Arc::new(array.expect("texts were taken from valid UTF-8"))
             }
-            Values::Bytes { ends, bytes } => {
-                Arc::new(BinaryArray::new(offsets(ends), std::mem::take(bytes).into(), nulls))
-            }
+            Values::Bytes { ends, bytes } => Arc::new(BinaryArray::new(offsets(ends), buffer(bytes), nulls)),
             Values::List { ends, items } => {
                 let ArrowType::List(field) = arrow_type(&self.data_type) else {
                     unreachable!("an ARRAY is a list in Arrow")
                 };
-                Arc::new(ListArray::new(FieldRef::clone(&field), offsets(ends), items.finish(), nulls))
+                Arc::new(ListArray::new(field, offsets(ends), items.finish(), nulls))
             }
             Values::Object(object) => {
                 let DataType::Struct(fields) = &self.data_type else { unreachable!("only a STRUCT has fields") };
@@ -342,9 +337,15 @@ fn last(ends: &[i32]) -> usize {
     ends.last().map_or(0, |end| *end as usize)
 }
 
+/// An empty vector for the next batch, which is likely to be as long as the last one; bounded, since a task
+/// that has become idle keeps it.
+fn next<T>(last: &[T]) -> Vec<T> {
+    const MAX: usize = 1 << 16;
+    Vec::with_capacity(last.len().min(MAX))
+}
+
 fn primitive_array<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> PrimitiveArray<T> {
-    // The next batch is likely to be as long as this one.
-    let next = Vec::with_capacity(values.len());
+    let next = next(values);
     PrimitiveArray::new(ScalarBuffer::from(std::mem::replace(values, next)), nulls)
 }
 
@@ -352,8 +353,13 @@ fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<N
     Arc::new(primitive_array::<T>(values, nulls))
 }
 
+fn buffer(bytes: &mut Vec<u8>) -> Buffer {
+    let next = next(bytes);
+    std::mem::replace(bytes, next).into()
+}
+
 fn offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    let mut next = Vec::with_capacity(ends.len());
+    let mut next = next(ends);
     next.push(0);
     OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, next)))
 }
