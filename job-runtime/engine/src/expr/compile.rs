@@ -1,27 +1,21 @@
 //! From the plan's expressions to DataFusion's physical ones.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arrow_schema::{DataType as ArrowType, Field, IntervalUnit, SchemaRef, TimeUnit};
-use datafusion_common::config::ConfigOptions;
+use arrow_schema::{DataType as ArrowType, IntervalUnit, SchemaRef, TimeUnit};
 use datafusion_common::{DataFusionError, ScalarValue};
-use datafusion_expr::type_coercion::functions::fields_with_udf;
-use datafusion_expr::{Operator, ScalarUDF, Volatility};
+use datafusion_expr::{Operator, ScalarUDF};
+use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{
     self, BinaryExpr, CaseExpr, Column, IsNotNullExpr, IsNullExpr, NegativeExpr, NotExpr, lit,
 };
-use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use freshet_plan::{BinaryOp, DataType, Expr, Literal};
 
 use super::field::FieldOf;
 use crate::EngineError;
 use crate::types::{UTC, arrow_type};
 
-type Physical = Arc<dyn PhysicalExpr>;
-
-/// Functions that a planner resolves into a cast: they are no functions of values.
-const RESOLVED_BY_PLANNERS: &[&str] = &["arrow_cast", "arrow_try_cast", "cast_to_type", "try_cast_to_type"];
+pub(super) type Physical = Arc<dyn PhysicalExpr>;
 
 /// The physical form of `expr`.
 pub(super) fn physical(expr: &Expr, input: &SchemaRef) -> Result<Physical, EngineError> {
@@ -80,12 +74,13 @@ fn settled(given: &ArrowType) -> Option<ArrowType> {
     })
 }
 
-struct Compiler<'a> {
-    input: &'a SchemaRef,
+/// Translates expressions over rows of one schema.
+pub(super) struct Compiler<'a> {
+    pub(super) input: &'a SchemaRef,
 }
 
 impl Compiler<'_> {
-    fn expr(&self, expr: &Expr) -> Result<Physical, EngineError> {
+    pub(super) fn expr(&self, expr: &Expr) -> Result<Physical, EngineError> {
         Ok(match expr {
             Expr::Column { index, name } => {
                 let Some(field) = self.input.fields().get(*index) else {
@@ -274,7 +269,8 @@ impl Compiler<'_> {
         Ok(if negated { Arc::new(NotExpr::new(found)) } else { found })
     }
 
-    fn case(
+    /// `CASE`, which evaluates each result only for the rows that need it.
+    pub(super) fn case(
         &self,
         base: Option<Physical>,
         when: Vec<(Physical, Physical)>,
@@ -286,7 +282,8 @@ impl Compiler<'_> {
         Ok(case)
     }
 
-    fn cast(&self, expr: Physical, wanted: &ArrowType) -> Result<Physical, EngineError> {
+    /// `expr` as a value of the Arrow type `wanted`.
+    pub(super) fn cast(&self, expr: Physical, wanted: &ArrowType) -> Result<Physical, EngineError> {
         if self.type_of(&expr)? == *wanted {
             return Ok(expr);
         }
@@ -299,88 +296,9 @@ impl Compiler<'_> {
         expressions::cast(expr, self.input, wanted.clone()).map_err(|error| refused(&error))
     }
 
-    fn call(&self, name: &str, args: &[Expr]) -> Result<Physical, EngineError> {
-        let mut arguments = args.iter().map(|arg| self.expr(arg)).collect::<Result<Vec<_>, _>>()?;
-        match (name, arguments.len()) {
-            ("coalesce" | "nvl" | "ifnull", 1..) => {
-                let wanted = self.common_type(&arguments)?;
-                let arguments = arguments.into_iter().map(|argument| self.cast(argument, &wanted));
-                let mut arguments = arguments.collect::<Result<Vec<_>, _>>()?;
-                let last = arguments.pop();
-                let when = arguments.into_iter().map(|value| (is_not_null(&value), value)).collect::<Vec<_>>();
-                return if when.is_empty() { last.ok_or_else(|| unknown(name)) } else { self.case(None, when, last) };
-            }
-            ("nvl2", 3) => {
-                let wanted = self.common_type(&arguments[1..])?;
-                let otherwise = arguments.pop().map(|value| self.cast(value, &wanted)).transpose()?;
-                let then = arguments.pop().map(|value| self.cast(value, &wanted)).transpose()?;
-                let (then, test) = then.zip(arguments.pop()).ok_or_else(|| unknown(name))?;
-                return self.case(None, vec![(is_not_null(&test), then)], otherwise);
-            }
-            _ => {}
-        }
-        let function = functions().get(name).ok_or_else(|| unknown(name))?;
-        if RESOLVED_BY_PLANNERS.contains(&name) {
-            return Err(EngineError::Plan(format!("the function `{name}` is not supported; write CAST or TRY_CAST")));
-        }
-        if function.signature().volatility != Volatility::Immutable {
-            let why = "its value depends on the time, on chance or on where it runs, so a replay would differ";
-            return Err(EngineError::Plan(format!("the function `{name}` is not supported: {why}")));
-        }
-        let fields = arguments
-            .iter()
-            .map(|argument| argument.return_field(self.input))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| refused(&error))?;
-        let wanted = fields_with_udf(&fields, function.as_ref()).map_err(|error| refused(&error))?;
-        for (argument, field) in arguments.iter_mut().zip(wanted) {
-            *argument = self.cast(argument.clone(), field.data_type())?;
-        }
-        let call = self.function(Arc::clone(function), arguments)?;
-        settle(call, self.input)
-    }
-
-    fn function(&self, function: Arc<ScalarUDF>, arguments: Vec<Physical>) -> Result<Physical, EngineError> {
-        let options = Arc::new(ConfigOptions::default());
-        let call = ScalarFunctionExpr::try_new(function, arguments, self.input, options);
-        Ok(Arc::new(call.map_err(|error| refused(&error))?))
-    }
-
-    /// The type that all of these can be cast to, as COALESCE unifies its arguments.
-    fn common_type(&self, arguments: &[Physical]) -> Result<ArrowType, EngineError> {
-        let fields = arguments.iter().map(|argument| Ok(Arc::new(Field::new("", self.type_of(argument)?, true))));
-        let fields = fields.collect::<Result<Vec<_>, EngineError>>()?;
-        let coalesce = functions().get("coalesce").ok_or_else(|| unknown("coalesce"))?;
-        let unified = fields_with_udf(&fields, coalesce.as_ref()).map_err(|error| refused(&error))?;
-        unified.first().map(|field| field.data_type().clone()).ok_or_else(|| unknown("coalesce"))
-    }
-
-    fn type_of(&self, expr: &Physical) -> Result<ArrowType, EngineError> {
+    pub(super) fn type_of(&self, expr: &Physical) -> Result<ArrowType, EngineError> {
         expr.data_type(self.input).map_err(|error| refused(&error))
     }
-}
-
-fn is_not_null(value: &Physical) -> Physical {
-    Arc::new(IsNotNullExpr::new(Arc::clone(value)))
-}
-
-fn unknown(function: &str) -> EngineError {
-    EngineError::Plan(format!("there is no function `{function}`"))
-}
-
-/// The scalar functions by name and alias.
-fn functions() -> &'static HashMap<String, Arc<ScalarUDF>> {
-    static FUNCTIONS: OnceLock<HashMap<String, Arc<ScalarUDF>>> = OnceLock::new();
-    FUNCTIONS.get_or_init(|| {
-        let mut functions = HashMap::new();
-        for function in datafusion_functions::all_default_functions() {
-            for alias in function.aliases() {
-                functions.insert(alias.clone(), Arc::clone(&function));
-            }
-            functions.insert(function.name().to_owned(), function);
-        }
-        functions
-    })
 }
 
 /// Whether evaluating `expr` can fail for some rows.

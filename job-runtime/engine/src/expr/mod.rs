@@ -12,13 +12,14 @@
 //! The result has the type of a column ([`CompiledExpr::data_type`]), whatever Arrow type a function prefers
 //! to work in.
 
+mod call;
 mod compile;
 mod field;
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_empty_array};
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, prep_null_mask_filter};
+use arrow::compute::{CastOptions, cast_with_options, prep_null_mask_filter};
 use arrow::datatypes::Decimal128Type;
 use arrow_schema::{DataType as ArrowType, SchemaRef};
 use datafusion_common::DataFusionError;
@@ -157,15 +158,6 @@ impl CompiledPredicate {
         let truth = self.0.evaluate(rows)?;
         let truth = truth.as_boolean();
         Ok(if truth.null_count() == 0 { truth.clone() } else { prep_null_mask_filter(truth) })
-    }
-
-    /// The rows for which the condition is true.
-    ///
-    /// # Errors
-    /// As [`CompiledExpr::evaluate`].
-    pub fn filter(&self, rows: &RecordBatch) -> Result<RecordBatch, EngineError> {
-        let mask = self.mask(rows)?;
-        filter_record_batch(rows, &mask).map_err(|error| self.0.failed(&error.into()))
     }
 }
 

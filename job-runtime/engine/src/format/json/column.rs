@@ -153,8 +153,8 @@ impl ColumnBuilder {
             (Values::Int(values), b'-' | b'0'..=b'9') => values.push(integer(cursor, data_type)?),
             (Values::SmallInt(values), b'-' | b'0'..=b'9') => values.push(integer(cursor, data_type)?),
             (Values::TinyInt(values), b'-' | b'0'..=b'9') => values.push(integer(cursor, data_type)?),
-            (Values::Double(values), b'-' | b'0'..=b'9') => values.push(number(cursor, data_type, |n| n.double())?),
-            (Values::Float(values), b'-' | b'0'..=b'9') => values.push(number(cursor, data_type, |n| n.float())?),
+            (Values::Double(values), b'-' | b'0'..=b'9') => values.push(number(cursor, data_type, Number::double)?),
+            (Values::Float(values), b'-' | b'0'..=b'9') => values.push(number(cursor, data_type, Number::float)?),
             (Values::Decimal { values, precision, scale }, b'-' | b'0'..=b'9') => {
                 values.push(number(cursor, data_type, |n| n.decimal(*precision, *scale))?);
             }
