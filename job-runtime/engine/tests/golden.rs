@@ -31,7 +31,11 @@ fn aggregates() -> Vec<Aggregate> {
     all
 }
 
+/// Hexadecimal digits; `-` for nothing.
 fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "-".to_owned();
+    }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
