@@ -243,7 +243,7 @@ impl Cells {
         if let Self::Count(counts) = self { counts[id] } else { 0 }
     }
 
-    /// COUNT(*): rows for which `mask` holds.
+    /// Counts the selected rows for which `mask` holds.
     pub fn count_rows(&mut self, selected: Selected<'_>, mask: Option<&BooleanBuffer>) {
         if let Self::Count(counts) = self {
             selected.each(mask, |id, _| counts[id] += 1);

@@ -257,14 +257,19 @@ impl Accumulator {
             self.cells.count_rows(selected, filter.as_ref());
             return Ok(());
         };
-        let view = ColumnView::of(batch.column(argument))
-            .map_err(|found| self.wrong_column(format!("it can't aggregate {found}")))?;
-        let mask = match (filter, view.nulls) {
+        let column = batch.column(argument);
+        let mask = match (filter, column.nulls()) {
             (None, None) => None,
             (Some(filter), None) => Some(filter),
             (None, Some(nulls)) => Some(nulls.inner().clone()),
             (Some(filter), Some(nulls)) => Some(&filter & nulls.inner()),
         };
+        // Counting looks at no value, so it takes values of any type.
+        if self.spec.kind == spec::Kind::Count && self.members.is_none() {
+            self.cells.count_rows(selected, mask.as_ref());
+            return Ok(());
+        }
+        let view = ColumnView::of(column).map_err(|found| self.wrong_column(format!("it can't aggregate {found}")))?;
         let updated = if let Some(members) = &mut self.members {
             let (rows, ids) = members.insert_rows(&view, selected, mask.as_ref());
             self.cells.update(&view, Selected { rows: &rows, ids: &ids }, None)
