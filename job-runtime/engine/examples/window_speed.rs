@@ -46,7 +46,10 @@ fn count_and_sum() -> WindowAggregate {
         time_column: 2,
         group: vec![0],
         group_columns: vec![Column::new("account", DataType::String)],
-        aggregates: vec![aggregate("n", AggregateFunction::Count, None), aggregate("total", AggregateFunction::Sum, Some(1))],
+        aggregates: vec![
+            aggregate("n", AggregateFunction::Count, None),
+            aggregate("total", AggregateFunction::Sum, Some(1)),
+        ],
         state_version: 1,
     }
 }
@@ -55,7 +58,8 @@ fn count_and_sum() -> WindowAggregate {
 fn rows(from: usize, keys: usize) -> Rows {
     let range = from..from + BATCH_ROWS;
     let key = |n: usize| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % keys;
-    let accounts: ArrayRef = Arc::new(StringArray::from_iter_values(range.clone().map(|n| format!("account-{:07}", key(n)))));
+    let accounts: ArrayRef =
+        Arc::new(StringArray::from_iter_values(range.clone().map(|n| format!("account-{:07}", key(n)))));
     let amounts: ArrayRef = Arc::new(Int64Array::from_iter_values(range.clone().map(|n| n as i64 % 1_000)));
     let times = range.map(|n| n as i64 * WINDOW_MS / ROWS_PER_WINDOW as i64).collect::<Vec<_>>();
     let time: ArrayRef = Arc::new(TimestampMillisecondArray::from(times.clone()));
@@ -91,10 +95,14 @@ fn run(name: &str, step: &Step, total: usize, keys: usize) {
         for rows in batches {
             let watermark = rows.watermark.value(0);
             operator::push(&mut operators, &mut sink, rows, &mut out, &mut late).expect("rows");
-            operator::for_each(&mut operators, &mut sink, &mut out, &mut late, |o, context| o.on_watermark(watermark, context)).expect("fires");
+            operator::for_each(&mut operators, &mut sink, &mut out, &mut late, |o, context| {
+                o.on_watermark(watermark, context)
+            })
+            .expect("fires");
             done += BATCH_ROWS;
             if done % ROWS_PER_EPOCH < BATCH_ROWS {
-                operator::for_each(&mut operators, &mut sink, &mut out, &mut late, |o, context| o.on_flush(context)).expect("flushes");
+                operator::for_each(&mut operators, &mut sink, &mut out, &mut late, |o, context| o.on_flush(context))
+                    .expect("flushes");
                 let mut state = RowBuffer::default();
                 operators[0].snapshot(&mut state);
                 snapshots += state.len();
@@ -111,7 +119,8 @@ fn run(name: &str, step: &Step, total: usize, keys: usize) {
 
 /// Opens one window with `keys` keys and weighs it.
 fn weigh(keys: usize) {
-    let mut operators: Vec<Box<dyn Operator>> = vec![operator::of_window(&Step::WindowAggregate(count_and_sum())).expect("an operator")];
+    let mut operators: Vec<Box<dyn Operator>> =
+        vec![operator::of_window(&Step::WindowAggregate(count_and_sum())).expect("an operator")];
     let (mut sink, mut out, mut late) = (Drop::default(), Outgoing::default(), Late::default());
     let before = resident_mb();
     for from in (0..keys * 4).step_by(BATCH_ROWS) {
@@ -124,7 +133,13 @@ fn weigh(keys: usize) {
     }
     let stats = operators[0].stats();
     let open = resident_mb() - before;
-    println!("{} keys: {:.0} MB resident, {:.0} MB by its own count, {:.0} bytes a key", stats.keys, open, stats.bytes as f64 / 1e6, stats.bytes as f64 / stats.keys as f64);
+    println!(
+        "{} keys: {:.0} MB resident, {:.0} MB by its own count, {:.0} bytes a key",
+        stats.keys,
+        open,
+        stats.bytes as f64 / 1e6,
+        stats.bytes as f64 / stats.keys as f64
+    );
 }
 
 fn main() {

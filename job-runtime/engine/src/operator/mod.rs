@@ -100,10 +100,16 @@ pub trait Operator {
 /// [`EngineError::Plan`] for a step that is no window, or one that this runtime does not do.
 pub fn of_window(step: &Step) -> Result<Box<dyn Operator>, EngineError> {
     Ok(match step {
-        Step::WindowAggregate(plan) => Box::new(window_aggregate::WindowAggregateOperator::new(Arc::new(WindowSpec::new(plan)?))),
-        Step::WindowCombine(plan) => Box::new(window_combine::WindowCombineOperator::new(Arc::new(WindowSpec::new(plan)?))),
+        Step::WindowAggregate(plan) => {
+            Box::new(window_aggregate::WindowAggregateOperator::new(Arc::new(WindowSpec::new(plan)?)))
+        }
+        Step::WindowCombine(plan) => {
+            Box::new(window_combine::WindowCombineOperator::new(Arc::new(WindowSpec::new(plan)?)))
+        }
         Step::WindowMerge(plan) => Box::new(window_merge::WindowMergeOperator::new(Arc::new(WindowSpec::new(plan)?))),
-        Step::Filter { .. } | Step::Project { .. } => return Err(EngineError::Plan("the step is no window".to_owned())),
+        Step::Filter { .. } | Step::Project { .. } => {
+            return Err(EngineError::Plan("the step is no window".to_owned()));
+        }
     })
 }
 
@@ -206,7 +212,10 @@ pub fn for_each(
 ) -> Result<(), EngineError> {
     let mut rest = operators;
     while let Some((operator, behind)) = rest.split_first_mut() {
-        each(operator.as_mut(), &mut Context { behind: &mut *behind, sink: &mut *sink, out: &mut *out, late: &mut *late })?;
+        each(
+            operator.as_mut(),
+            &mut Context { behind: &mut *behind, sink: &mut *sink, out: &mut *out, late: &mut *late },
+        )?;
         rest = behind;
     }
     Ok(())
