@@ -31,7 +31,12 @@ const PARTIALS: u8 = 1;
 const MARK: u8 = 2;
 
 /// Rows of partial aggregates: `key` (encoded group), `window_start` (ms), `records`, `partial`.
-pub(crate) fn partial_rows(key: BinaryArray, window_start: Int64Array, records: Int64Array, partial: BinaryArray) -> RecordBatch {
+pub(crate) fn partial_rows(
+    key: BinaryArray,
+    window_start: Int64Array,
+    records: Int64Array,
+    partial: BinaryArray,
+) -> RecordBatch {
     let field = |name, data_type| Field::new(name, data_type, false);
     let schema = Schema::new(vec![
         field("key", ArrowType::Binary),
@@ -39,8 +44,11 @@ pub(crate) fn partial_rows(key: BinaryArray, window_start: Int64Array, records: 
         field("records", ArrowType::Int64),
         field("partial", ArrowType::Binary),
     ]);
-    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(key), Arc::new(window_start), Arc::new(records), Arc::new(partial)])
-        .expect("four columns of one length and of the schema's types")
+    RecordBatch::try_new(
+        Arc::new(schema),
+        vec![Arc::new(key), Arc::new(window_start), Arc::new(records), Arc::new(partial)],
+    )
+    .expect("four columns of one length and of the schema's types")
 }
 
 /// The columns of [`partial_rows`].
@@ -61,7 +69,9 @@ impl<'a> PartialColumns<'a> {
         let binary = |at: usize| batch.columns().get(at).and_then(|column| column.as_binary_opt::<i32>());
         let number = |at: usize| batch.columns().get(at).and_then(|column| column.as_primitive_opt::<Int64Type>());
         match (binary(0), number(1), number(2), binary(3)) {
-            (Some(key), Some(window_start), Some(records), Some(partial)) => Ok(Self { key, window_start, records, partial }),
+            (Some(key), Some(window_start), Some(records), Some(partial)) => {
+                Ok(Self { key, window_start, records, partial })
+            }
             _ => Err(EngineError::Plan(format!("rows of partial aggregates were wanted, not {}", batch.schema()))),
         }
     }
@@ -108,12 +118,15 @@ pub(crate) fn decode(batch: &Fetched, watermark: &mut CombinedWatermark) -> Resu
             [VERSION, PARTIALS, body @ ..] => {
                 let mut at = 0;
                 while at < body.len() {
-                    rows.take(body, &mut at, watermark.effective()).ok_or_else(|| damaged("a partial aggregate is cut short"))?;
+                    rows.take(body, &mut at, watermark.effective())
+                        .ok_or_else(|| damaged("a partial aggregate is cut short"))?;
                 }
             }
             [VERSION, MARK, body @ ..] => {
                 let mark = Mark::decode(body, &mut 0).ok_or_else(|| damaged("a mark is damaged"))?;
-                watermark.hear(mark).ok_or_else(|| damaged("its mark names an upstream task that the plan does not have"))?;
+                watermark
+                    .hear(mark)
+                    .ok_or_else(|| damaged("its mark names an upstream task that the plan does not have"))?;
             }
             [VERSION, _, ..] => return Err(damaged("its kind is unknown")),
             _ => return Err(damaged("its version is unknown")),

@@ -241,7 +241,8 @@ impl CombinedWatermark {
         let mark = match value {
             None => None,
             Some(bytes) => {
-                let mark = Mark::decode(bytes, &mut 1).filter(|mark| bytes.first() == Some(&VERSION) && mark.task == task);
+                let mark =
+                    Mark::decode(bytes, &mut 1).filter(|mark| bytes.first() == Some(&VERSION) && mark.task == task);
                 Some(mark?)
             }
         };

@@ -31,7 +31,11 @@ fn aggregates() -> Vec<Aggregate> {
     all
 }
 
+/// Hexadecimal digits; `-` for nothing.
 fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "-".to_owned();
+    }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -57,7 +61,8 @@ fn state_rows() {
     let mut driven = Driven::new(&program, 0, &context);
     driven.task.process(&batch_with_ratios(), 0, &mut driven.out).expect("good records");
     driven.commit();
-    let rows = driven.stored.rows.iter().map(|((operator, key), value)| format!("{operator} {} {}\n", hex(key), hex(value)));
+    let rows =
+        driven.stored.rows.iter().map(|((operator, key), value)| format!("{operator} {} {}\n", hex(key), hex(value)));
     assert_golden("state_rows.txt", include_str!("golden/state_rows.txt"), &rows.collect::<String>());
     // What was written is read: the same state, and the same results.
     let mut restored = driven.stored.restore(program.task(0));
@@ -85,7 +90,9 @@ fn internal_records_and_marks() {
     }
     downstream.commit();
     for (task, stored) in [("upstream", upstream.stored), ("downstream", downstream.stored)] {
-        for ((operator, key), value) in stored.rows.iter().filter(|((operator, _), _)| operator == "marks" || operator == "source") {
+        for ((operator, key), value) in
+            stored.rows.iter().filter(|((operator, _), _)| operator == "marks" || operator == "source")
+        {
             found += &format!("{task} {operator} {} {}\n", hex(key), hex(value));
         }
     }
@@ -107,10 +114,16 @@ fn damaged_state_is_refused_and_never_misread() {
         let mut longer = value.clone();
         longer.push(0);
         if !value.is_empty() {
-            assert!(program.task(0).restore(operator, key, Some(&longer)).is_err(), "{operator} {} made longer", hex(key));
+            assert!(
+                program.task(0).restore(operator, key, Some(&longer)).is_err(),
+                "{operator} {} made longer",
+                hex(key)
+            );
         }
     }
-    for (operator, key, value) in [("agg-other", &b"k"[..], &b"v"[..]), (OPERATOR, b"", b""), (OPERATOR, &[9; 12], b"v"), ("marks", b"r", b"")] {
+    for (operator, key, value) in
+        [("agg-other", &b"k"[..], &b"v"[..]), (OPERATOR, b"", b""), (OPERATOR, &[9; 12], b"v"), ("marks", b"r", b"")]
+    {
         let error = program.task(0).restore(operator, key, Some(value)).expect_err("no such row").to_string();
         assert!(error.contains(operator), "{error}");
     }

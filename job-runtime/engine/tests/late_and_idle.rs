@@ -120,8 +120,14 @@ fn bad_records_go_where_the_job_says() {
     let (driven, result) = process_bad(&context(1, 1));
     result.expect("dead letters stop nothing");
     let dead = on(DEAD, &driven);
-    let reasons: Vec<_> = dead.iter().map(|w| (w.header("freshet-error-reason").expect("a reason"), w.header("freshet-offset"))).collect();
-    assert_eq!(reasons, [("EventTimeMissing", Some("70")), ("EventTimeOutOfRange", Some("71")), ("NotJson", Some("72"))]);
+    let reasons: Vec<_> = dead
+        .iter()
+        .map(|w| (w.header("freshet-error-reason").expect("a reason"), w.header("freshet-offset")))
+        .collect();
+    assert_eq!(
+        reasons,
+        [("EventTimeMissing", Some("70")), ("EventTimeOutOfRange", Some("71")), ("NotJson", Some("72"))]
+    );
     assert_eq!(dead.iter().map(|w| w.text().to_owned()).collect::<Vec<_>>(), bad_values()[..3]);
     assert_eq!(driven.task.watermark(), Some(3 - DISORDER_MS - 1), "bad records move no watermark");
     assert_eq!(driven.task.stats().bad.values().sum::<u64>(), 3);
@@ -232,7 +238,12 @@ impl Pair {
     /// Commits upstream task `task` and lets the downstream task read what it wrote.
     fn pass_on(&mut self, task: usize) -> Option<i64> {
         self.upstream[task].commit();
-        let values: Vec<_> = self.upstream[task].committed.drain(..).filter(|w| w.topic == repartition_topic()).map(|w| w.value).collect();
+        let values: Vec<_> = self.upstream[task]
+            .committed
+            .drain(..)
+            .filter(|w| w.topic == repartition_topic())
+            .map(|w| w.value)
+            .collect();
         let batch = batch(&repartition_topic(), 0, self.offset, values.iter().map(Vec::as_slice));
         self.offset += values.len() as i64;
         self.downstream.task.process(&batch, 0, &mut self.downstream.out).expect("internal records");
@@ -321,7 +332,8 @@ fn windows_of_windows_are_never_late() {
         for (at, chunk) in payments.chunks(size).enumerate() {
             process(&mut driven, (at * size) as i64, chunk);
         }
-        let found: Vec<_> = on(SINK, &driven).iter().map(|w| (w.timestamp_ms, w.text().ends_with("\"windows\":10}"))).collect();
+        let found: Vec<_> =
+            on(SINK, &driven).iter().map(|w| (w.timestamp_ms, w.text().ends_with("\"windows\":10}"))).collect();
         assert_eq!(found, [(99, true)]);
         assert_eq!(driven.task.stats().late, 0);
     }
@@ -336,12 +348,16 @@ fn a_pass_through_keeps_order_and_event_time() {
     };
     let mut plan = count_plan();
     let output = sink(vec![columns()[ACCOUNT].clone(), columns()[TIME].clone()], vec![]);
-    plan.stages[0].chains[0] =
-        Chain { statement: 0, steps: vec![Step::Project { columns: vec![projected(ACCOUNT), projected(TIME)] }], output };
+    plan.stages[0].chains[0] = Chain {
+        statement: 0,
+        steps: vec![Step::Project { columns: vec![projected(ACCOUNT), projected(TIME)] }],
+        output,
+    };
     let context = context(1, 1);
     let mut driven = start(&plan, &context);
     process(&mut driven, 0, &[Payment::new("a", 1, 7), Payment::new("b", 1, 3)]);
-    let found: Vec<_> = on(SINK, &driven).iter().map(|w| (w.text().to_owned(), w.timestamp_ms, w.key.clone(), w.partition)).collect();
+    let found: Vec<_> =
+        on(SINK, &driven).iter().map(|w| (w.text().to_owned(), w.timestamp_ms, w.key.clone(), w.partition)).collect();
     let json = |account: &str, ms: i64| format!("{{\"account\":\"{account}\",\"ts\":\"1970-01-01T00:00:00.00{ms}\"}}");
     assert_eq!(found, [(json("a", 7), 7, None, 0), (json("b", 3), 3, None, 0)]);
     let stats = driven.task.stats();
@@ -365,7 +381,8 @@ fn plans_that_do_not_fit_are_refused_by_name() {
     let refused = |change: &dyn Fn(&mut Plan)| {
         let mut plan = two_stages(window_aggregate(&[ACCOUNT], many_aggregates()));
         change(&mut plan);
-        let error = [0, 1].into_iter().find_map(|stage| StageProgram::compile(&plan, stage, Arc::new(context.clone())).err());
+        let error =
+            [0, 1].into_iter().find_map(|stage| StageProgram::compile(&plan, stage, Arc::new(context.clone())).err());
         match error {
             Some(EngineError::Plan(why)) => why,
             other => panic!("{other:?}"),
@@ -386,7 +403,9 @@ fn plans_that_do_not_fit_are_refused_by_name() {
         ("gives BIGINT, the plan says INT", &|plan| combine(plan).aggregates[0].data_type = DataType::Int),
         ("there is no SUM of STRING", &|plan| combine(plan).aggregates[2].argument_type = Some(DataType::String)),
         ("would be fed with other rows", &|plan| plan.stages[0].chains[0].steps.clear()),
-        ("must be merged first", &|plan| plan.stages[1].chains[0].steps.insert(0, Step::Filter { predicate: Expr::column(0, "") })),
+        ("must be merged first", &|plan| {
+            plan.stages[1].chains[0].steps.insert(0, Step::Filter { predicate: Expr::column(0, "") })
+        }),
     ];
     for (why, change) in cases {
         let found = refused(change);

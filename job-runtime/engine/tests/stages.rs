@@ -190,7 +190,11 @@ fn counts(stages: &Stages) -> BTreeMap<String, (usize, i64)> {
 
 /// One partition far ahead of the others: nothing may fire before all have been heard.
 fn uneven() -> Vec<Vec<Payment>> {
-    vec![vec![Payment::new("a", 1, 1), Payment::new("x", 1, 500)], vec![Payment::new("a", 1, 2)], vec![Payment::new("a", 1, 3)]]
+    vec![
+        vec![Payment::new("a", 1, 1), Payment::new("x", 1, 500)],
+        vec![Payment::new("a", 1, 2)],
+        vec![Payment::new("a", 1, 3)],
+    ]
 }
 
 fn run_uneven() -> (BTreeMap<String, (usize, i64)>, u64) {
@@ -265,12 +269,15 @@ fn many_rows_share_an_internal_record() {
 
 #[test]
 fn distinct_values_never_outgrow_a_record() {
-    let distinct = freshet_plan::Aggregate { distinct: true, ..aggregate("n", AggregateFunction::Count, Some(ACCOUNT)) };
+    let distinct =
+        freshet_plan::Aggregate { distinct: true, ..aggregate("n", AggregateFunction::Count, Some(ACCOUNT)) };
     let plan = two_stages(window_aggregate(&[], vec![distinct]));
-    let mut input: Vec<Payment> = (0..20_000).map(|n| Payment::new(&format!("a rather long account number {n:>40}"), 1, 1)).collect();
+    let mut input: Vec<Payment> =
+        (0..20_000).map(|n| Payment::new(&format!("a rather long account number {n:>40}"), 1, 1)).collect();
     input.push(Payment::new("end", 1, 10_000));
     let mut stages = Stages::new(&plan, vec![input, vec![], vec![]]);
-    stages.input = vec![std::mem::take(&mut stages.input[0]), with_end(vec![vec![]]).remove(0), with_end(vec![vec![]]).remove(0)];
+    stages.input =
+        vec![std::mem::take(&mut stages.input[0]), with_end(vec![vec![]]).remove(0), with_end(vec![vec![]]).remove(0)];
     stages.read(0, 30_000, 1_000, false);
     let largest = stages.topic.iter().flatten().map(Vec::len).max();
     assert!(largest < Some(1_000_000), "{largest:?} bytes in one record");
@@ -295,7 +302,8 @@ fn damaged_internal_records_are_named() {
         (&[1, 2, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0], "upstream task"),
         (&[], "version"),
     ] {
-        let error = driven.task.process(&batch("internal", 0, 7, [bytes]), 0, &mut driven.out).expect_err(what).to_string();
+        let error =
+            driven.task.process(&batch("internal", 0, 7, [bytes]), 0, &mut driven.out).expect_err(what).to_string();
         assert!(error.contains("internal[0]@7") && error.contains(what), "{error}");
     }
 }

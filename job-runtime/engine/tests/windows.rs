@@ -45,7 +45,9 @@ fn recount(payments: &[Payment]) -> (Vec<String>, u64) {
 }
 
 fn expected_json(end: i64, account: Option<&str>, group: &Expected) -> String {
-    let time = |ms: i64| chrono::DateTime::from_timestamp_millis(ms).expect("in range").naive_utc().format("%Y-%m-%dT%H:%M:%S%.3f");
+    let time = |ms: i64| {
+        chrono::DateTime::from_timestamp_millis(ms).expect("in range").naive_utc().format("%Y-%m-%dT%H:%M:%S%.3f")
+    };
     let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
     let account = or_null(account.map(|account| format!("\"{account}\"")));
     let sum = |values: &mut dyn Iterator<Item = &i64>| {
@@ -91,7 +93,13 @@ fn results(written: &[Written]) -> Vec<String> {
 
 fn payment() -> impl Strategy<Value = Payment> {
     let account = prop_oneof![1 => Just(None), 9 => "[abü]{0,2}".prop_map(Some)];
-    (account, prop::option::weighted(0.9, -5..6_i64), prop::option::weighted(0.9, -300..300_i64), any::<Option<bool>>(), -20..20_i64)
+    (
+        account,
+        prop::option::weighted(0.9, -5..6_i64),
+        prop::option::weighted(0.9, -300..300_i64),
+        any::<Option<bool>>(),
+        -20..20_i64,
+    )
         .prop_map(|(account, amount, price, good, time)| Payment { account, amount, price, good, time })
 }
 
@@ -194,7 +202,11 @@ proptest! {
 }
 
 /// The results of all `payments`, which a far record behind them pushes out.
-fn run_one(aggregates: Vec<Aggregate>, group: &[usize], mut payments: Vec<Payment>) -> Result<Vec<String>, EngineError> {
+fn run_one(
+    aggregates: Vec<Aggregate>,
+    group: &[usize],
+    mut payments: Vec<Payment>,
+) -> Result<Vec<String>, EngineError> {
     let context = context(1, 1);
     let mut driven = Driven::new(&program(&one_stage(window_aggregate(group, aggregates)), 0, &context), 0, &context);
     payments.push(Payment::new("last", 0, 1_000));
@@ -205,7 +217,8 @@ fn run_one(aggregates: Vec<Aggregate>, group: &[usize], mut payments: Vec<Paymen
 /// The result of one aggregate, as it stands in the JSON.
 fn of_aggregate(aggregate: Aggregate, amounts: &[Option<i64>]) -> Result<String, EngineError> {
     let price = |amount: &Option<i64>| amount.filter(|amount| amount.abs() < 1_000);
-    let payments = amounts.iter().map(|amount| Payment { amount: *amount, price: price(amount), ..Payment::new("a", 0, 1) });
+    let payments =
+        amounts.iter().map(|amount| Payment { amount: *amount, price: price(amount), ..Payment::new("a", 0, 1) });
     let name = format!("\"{}\":", aggregate.name);
     let found = run_one(vec![aggregate], &[ACCOUNT], payments.collect())?;
     let (_, value) = found[0].split_once(&name).expect("the aggregate's column is the last one");
@@ -226,7 +239,11 @@ fn aggregates_over_no_value_are_null_and_counts_are_zero() {
 fn sums_are_judged_by_their_result() {
     let sum = || aggregate("x", AggregateFunction::Sum, Some(AMOUNT));
     let max = i64::MAX;
-    assert_eq!(of_aggregate(sum(), &[Some(max), Some(1), Some(-1)]), Ok(max.to_string()), "an overflow that passes is none");
+    assert_eq!(
+        of_aggregate(sum(), &[Some(max), Some(1), Some(-1)]),
+        Ok(max.to_string()),
+        "an overflow that passes is none"
+    );
     let error = of_aggregate(sum(), &[Some(max), Some(1)]).expect_err("beyond BIGINT").to_string();
     assert!(error.contains(OPERATOR) && error.contains("BIGINT") && error.contains('x'), "{error}");
 }
@@ -248,7 +265,11 @@ fn decimal_means_are_rounded_half_up() {
 
 #[test]
 fn a_global_aggregate_has_no_group() {
-    let found = run_one(vec![aggregate("n", AggregateFunction::Count, None)], &[], vec![Payment::new("a", 1, 3), Payment::new("b", 1, 4)]);
+    let found = run_one(
+        vec![aggregate("n", AggregateFunction::Count, None)],
+        &[],
+        vec![Payment::new("a", 1, 3), Payment::new("b", 1, 4)],
+    );
     let expected = r#"{"window_start":"1970-01-01T00:00:00.000","window_end":"1970-01-01T00:00:00.010","window_time":"1970-01-01T00:00:00.009","n":2}"#;
     assert_eq!(found, Ok(vec![expected.to_owned()]));
 }
@@ -261,7 +282,11 @@ fn every_scalar_type_can_group() {
     ];
     let mut found = run_one(vec![], &[AMOUNT, PRICE, RATIO, GOOD, TIME], payments).expect("groups");
     found.sort();
-    assert!(found[0].starts_with(r#"{"amount":-7,"price":1.50,"ratio":null,"good":false,"ts":"1970-01-01T00:00:00.003","#), "{}", found[0]);
+    assert!(
+        found[0].starts_with(r#"{"amount":-7,"price":1.50,"ratio":null,"good":false,"ts":"1970-01-01T00:00:00.003","#),
+        "{}",
+        found[0]
+    );
     assert!(found[1].starts_with(r#"{"amount":null,"price":null,"ratio":null,"good":null,"ts":"#), "{}", found[1]);
 }
 
@@ -302,7 +327,10 @@ fn a_snapshot_costs_what_changed() {
     let many: Vec<_> = (0..5_000).map(|n| Payment::new(&format!("a{n}"), n, 3)).collect();
     driven.task.process(&common::payments(0, &many), 0, &mut driven.out).expect("good records");
     driven.commit();
-    driven.task.process(&common::payments(5_000, &[Payment::new("a17", 17, 4)]), 0, &mut driven.out).expect("good records");
+    driven
+        .task
+        .process(&common::payments(5_000, &[Payment::new("a17", 17, 4)]), 0, &mut driven.out)
+        .expect("good records");
     driven.commit();
     let last = driven.stored.deltas.last().expect("a delta");
     assert_eq!(last.len(), 2, "the group and the watermark; its value was known");
@@ -317,11 +345,17 @@ fn a_planted_bug_fires_windows_twice_after_recovery() {
     let run = || {
         let mut driven = Driven::new(&program, 0, &context);
         for (offset, time) in [(0, 3), (1, 60)] {
-            driven.task.process(&common::payments(offset, &[Payment::new("a", 1, time)]), 0, &mut driven.out).expect("good records");
+            driven
+                .task
+                .process(&common::payments(offset, &[Payment::new("a", 1, time)]), 0, &mut driven.out)
+                .expect("good records");
             driven.commit();
         }
         driven.crash(&program, false);
-        driven.task.process(&common::payments(2, &[Payment::new("a", 1, 61)]), 0, &mut driven.out).expect("good records");
+        driven
+            .task
+            .process(&common::payments(2, &[Payment::new("a", 1, 61)]), 0, &mut driven.out)
+            .expect("good records");
         driven.commit();
         results(&driven.committed).len()
     };

@@ -234,7 +234,8 @@ impl Cells {
             Self::FloatMean(cells) => cells.memory_bytes(),
             Self::Int(_, cells) => cells.memory_bytes(),
             Self::Bytes(_, cells) => {
-                cells.capacity() * size_of::<Option<Box<[u8]>>>() + cells.iter().flatten().map(|b| b.len()).sum::<usize>()
+                cells.capacity() * size_of::<Option<Box<[u8]>>>()
+                    + cells.iter().flatten().map(|b| b.len()).sum::<usize>()
             }
         }
     }
@@ -243,7 +244,7 @@ impl Cells {
         if let Self::Count(counts) = self { counts[id] } else { 0 }
     }
 
-    /// COUNT(*): rows for which `mask` holds.
+    /// Counts the selected rows for which `mask` holds.
     pub fn count_rows(&mut self, selected: Selected<'_>, mask: Option<&BooleanBuffer>) {
         if let Self::Count(counts) = self {
             selected.each(mask, |id, _| counts[id] += 1);
@@ -382,7 +383,9 @@ impl Cells {
     /// The results of groups `ids`.
     pub fn finish(&self, ids: &[u32], spec: &AggregateSpec) -> Result<ArrayRef, AccumulateError> {
         Ok(match self {
-            Self::Count(counts) => Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| counts[*id as usize] as i64))),
+            Self::Count(counts) => {
+                Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| counts[*id as usize] as i64)))
+            }
             Self::ExactSum(cells) => exact(ids.iter().map(|id| cells.get(*id)), spec)?,
             Self::FloatSum(cells) => Arc::new(ids.iter().map(|id| cells.get(*id)).collect::<Float64Array>()),
             Self::ExactMean(cells) if spec.output == DataType::Double => {
@@ -400,7 +403,9 @@ impl Cells {
                 let mean = |(sum, count)| sum / count as f64;
                 Arc::new(ids.iter().map(|id| cells.get(*id).map(mean)).collect::<Float64Array>())
             }
-            Self::Int(_, cells) => ints(ids.iter().map(|id| cells.get(*id)), &spec.output).ok_or_else(|| spec.overflow())?,
+            Self::Int(_, cells) => {
+                ints(ids.iter().map(|id| cells.get(*id)), &spec.output).ok_or_else(|| spec.overflow())?
+            }
             Self::Decimal(_, cells) => exact(ids.iter().map(|id| cells.get(*id)), spec)?,
             Self::Float(_, cells) if spec.output == DataType::Float => {
                 Arc::new(ids.iter().map(|id| cells.get(*id).map(|v| v as f32)).collect::<Float32Array>())
@@ -409,7 +414,8 @@ impl Cells {
             Self::Bytes(_, cells) => {
                 let values = ids.iter().map(|id| cells[*id as usize].as_deref());
                 if spec.output == DataType::String {
-                    let texts = values.map(|v| v.map(std::str::from_utf8).transpose()).collect::<Result<StringArray, _>>();
+                    let texts =
+                        values.map(|v| v.map(std::str::from_utf8).transpose()).collect::<Result<StringArray, _>>();
                     Arc::new(texts.map_err(|_| AccumulateError::Damaged { aggregate: spec.name.clone() })?)
                 } else {
                     Arc::new(values.collect::<BinaryArray>())

@@ -66,7 +66,9 @@ impl AggregateSpec {
             (_, None) => return Err(format!("aggregate `{name}` has no argument")),
             (Sum, Some(argument)) => sum(argument).ok_or_else(|| unsupported(name, "SUM", argument))?,
             (Avg, Some(argument)) => mean(argument).ok_or_else(|| unsupported(name, "AVG", argument))?,
-            (Min, Some(argument)) => extreme(argument, Side::Least).ok_or_else(|| unsupported(name, "MIN", argument))?,
+            (Min, Some(argument)) => {
+                extreme(argument, Side::Least).ok_or_else(|| unsupported(name, "MIN", argument))?
+            }
             (Max, Some(argument)) => {
                 extreme(argument, Side::Greatest).ok_or_else(|| unsupported(name, "MAX", argument))?
             }

@@ -16,8 +16,9 @@
 //! under one version, which golden files check.
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
-    Int8Builder, Int16Builder, Int32Builder, Int64Builder, PrimitiveBuilder, RecordBatch, StringBuilder,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, PrimitiveBuilder, RecordBatch,
+    StringBuilder,
 };
 use arrow::datatypes::{
     ArrowPrimitiveType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
@@ -69,7 +70,9 @@ pub(crate) struct KeyWriter<'a> {
 impl<'a> KeyWriter<'a> {
     /// Keys made of the columns at `positions` of `batch`, or the type that can't be in a key.
     pub fn new(batch: &'a RecordBatch, positions: &[usize]) -> Result<Self, String> {
-        let columns = positions.iter().map(|at| ColumnView::of(batch.column(*at)).map_err(|t| format!("{t} can't be grouped by")));
+        let columns = positions
+            .iter()
+            .map(|at| ColumnView::of(batch.column(*at)).map_err(|t| format!("{t} can't be grouped by")));
         Ok(Self { columns: columns.collect::<Result<_, _>>()? })
     }
 
@@ -177,11 +180,13 @@ pub(crate) fn decode_columns<'k>(
     columns: &[Column],
     keys: impl ExactSizeIterator<Item = &'k [u8]>,
 ) -> Result<Vec<ArrayRef>, String> {
-    let mut builders: Vec<_> = columns.iter().map(|c| KeyBuilder::new(&c.data_type, keys.len())).collect::<Result<_, _>>()?;
+    let mut builders: Vec<_> =
+        columns.iter().map(|c| KeyBuilder::new(&c.data_type, keys.len())).collect::<Result<_, _>>()?;
     for key in keys {
         let mut at = 0;
         for (builder, column) in builders.iter_mut().zip(columns) {
-            let value = take_value(key, &mut at).ok_or_else(|| format!("a key is cut short in column `{}`", column.name))?;
+            let value =
+                take_value(key, &mut at).ok_or_else(|| format!("a key is cut short in column `{}`", column.name))?;
             builder.append(value).map_err(|()| {
                 format!("a key holds {value:?} where column `{}` is {}", column.name, column.data_type)
             })?;
@@ -336,11 +341,20 @@ mod tests {
 
     #[test]
     fn keys_of_several_columns_differ_where_their_values_do() {
-        let pairs = [(Some("a"), Some("b")), (Some("ab"), Some("")), (Some(""), Some("ab")), (None, Some("a")), (Some("a"), None), (None, None)];
+        let pairs = [
+            (Some("a"), Some("b")),
+            (Some("ab"), Some("")),
+            (Some(""), Some("ab")),
+            (None, Some("a")),
+            (Some("a"), None),
+            (None, None),
+        ];
         let column = |get: fn(&(Option<&'static str>, Option<&'static str>)) -> Option<&'static str>| -> ArrayRef {
             Arc::new(pairs.iter().map(get).collect::<StringArray>())
         };
-        let batch = RecordBatch::try_from_iter_with_nullable([("x", column(|p| p.0), true), ("y", column(|p| p.1), true)]).expect("a batch");
+        let batch =
+            RecordBatch::try_from_iter_with_nullable([("x", column(|p| p.0), true), ("y", column(|p| p.1), true)])
+                .expect("a batch");
         let writer = KeyWriter::new(&batch, &[0, 1]).expect("key columns");
         let mut keys = Vec::new();
         for row in 0..pairs.len() {
@@ -361,7 +375,8 @@ mod tests {
     fn floats_come_back() {
         let values = Float64Array::from(vec![-1.5, 0.0, 1e300, f64::NEG_INFINITY]);
         let keys = encoded(Arc::new(values.clone()));
-        let decoded = decode_columns(&[Column::new("c", DataType::Double)], keys.iter().map(Vec::as_slice)).expect("keys");
+        let decoded =
+            decode_columns(&[Column::new("c", DataType::Double)], keys.iter().map(Vec::as_slice)).expect("keys");
         assert_eq!(decoded[0].as_primitive::<Float64Type>(), &values);
     }
 
@@ -370,7 +385,13 @@ mod tests {
         let int = [Column::new("n", DataType::TinyInt)];
         let mut wide = Vec::new();
         put_int(1_000, &mut wide);
-        for (key, what) in [(&wide[..4], "cut short"), (&wide, "TINYINT"), (&[BYTES, 1, b'a'], "TINYINT"), (&[NULL, NULL], "after"), (&[77], "cut short")] {
+        for (key, what) in [
+            (&wide[..4], "cut short"),
+            (&wide, "TINYINT"),
+            (&[BYTES, 1, b'a'], "TINYINT"),
+            (&[NULL, NULL], "after"),
+            (&[77], "cut short"),
+        ] {
             let error = decode_columns(&int, [key].into_iter()).expect_err(what);
             assert!(error.contains(what), "{error}");
         }

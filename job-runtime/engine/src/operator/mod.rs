@@ -24,9 +24,11 @@ pub mod window_combine;
 pub mod window_merge;
 mod windows;
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use freshet_log::Outgoing;
-use freshet_plan::Column;
+use freshet_plan::{Column, Step};
 use freshet_state::rows::RowBuffer;
 
 pub(crate) use windows::{WindowSpec, timestamps_ms};
@@ -90,6 +92,25 @@ pub trait Operator {
     fn stats(&self) -> OperatorStats {
         OperatorStats::default()
     }
+}
+
+/// The operator of a window step, by itself: for benchmarks and tests of one operator.
+///
+/// # Errors
+/// [`EngineError::Plan`] for a step that is no window, or one that this runtime does not do.
+pub fn of_window(step: &Step) -> Result<Box<dyn Operator>, EngineError> {
+    Ok(match step {
+        Step::WindowAggregate(plan) => {
+            Box::new(window_aggregate::WindowAggregateOperator::new(Arc::new(WindowSpec::new(plan)?)))
+        }
+        Step::WindowCombine(plan) => {
+            Box::new(window_combine::WindowCombineOperator::new(Arc::new(WindowSpec::new(plan)?)))
+        }
+        Step::WindowMerge(plan) => Box::new(window_merge::WindowMergeOperator::new(Arc::new(WindowSpec::new(plan)?))),
+        Step::Filter { .. } | Step::Project { .. } => {
+            return Err(EngineError::Plan("the step is no window".to_owned()));
+        }
+    })
 }
 
 /// What an operator holds.
@@ -191,7 +212,10 @@ pub fn for_each(
 ) -> Result<(), EngineError> {
     let mut rest = operators;
     while let Some((operator, behind)) = rest.split_first_mut() {
-        each(operator.as_mut(), &mut Context { behind: &mut *behind, sink: &mut *sink, out: &mut *out, late: &mut *late })?;
+        each(
+            operator.as_mut(),
+            &mut Context { behind: &mut *behind, sink: &mut *sink, out: &mut *out, late: &mut *late },
+        )?;
         rest = behind;
     }
     Ok(())

@@ -29,7 +29,8 @@ impl Operator for Project {
         // The number of rows is said apart: a projection may have no columns at all, as for COUNT(*).
         let options = RecordBatchOptions::new().with_row_count(Some(rows.batch.num_rows()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options);
-        let batch = batch.map_err(|error| EngineError::Plan(format!("a projection gives other columns than planned: {error}")))?;
+        let batch = batch
+            .map_err(|error| EngineError::Plan(format!("a projection gives other columns than planned: {error}")))?;
         context.emit(Rows { batch, ..rows })
     }
 }

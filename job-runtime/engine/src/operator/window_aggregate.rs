@@ -68,4 +68,3 @@ pub(super) fn fire(windows: &mut Windows, watermark: i64, context: &mut Context<
     windows.fired = before.max(watermark);
     Ok(())
 }
-

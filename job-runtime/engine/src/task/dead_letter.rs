@@ -50,7 +50,13 @@ impl DeadLetters {
     }
 
     /// Counts late records, each once however many chains missed it, and writes them where the job says so.
-    pub fn late(&self, batch: &Fetched, mut late: Late, context: &JobContext, out: &mut Outgoing) -> Result<u64, EngineError> {
+    pub fn late(
+        &self,
+        batch: &Fetched,
+        mut late: Late,
+        context: &JobContext,
+        out: &mut Outgoing,
+    ) -> Result<u64, EngineError> {
         late.records.sort_unstable();
         late.records.dedup();
         let groups: u64 = late.groups.iter().flat_map(|groups| &groups.records).sum();
@@ -71,7 +77,8 @@ impl OutputPlace {
     /// A record keeps its key, value and timestamp. It is placed by its key, or by its partition.
     fn write(self, batch: &Fetched, record: &FetchedRecord, reason: &str, detail: &str, out: &mut Outgoing) {
         let key = batch.key(record);
-        let partition = key.map_or(batch.partition.partition % self.partitions, |key| partition_of(key, self.partitions));
+        let partition =
+            key.map_or(batch.partition.partition % self.partitions, |key| partition_of(key, self.partitions));
         out.push(self.topic, partition, record.timestamp_ms, key, batch.value(record));
         let mut headers = origin(batch, reason, detail);
         headers.push(header(HEADER_OFFSET, record.offset.to_string()));
@@ -87,7 +94,9 @@ impl OutputPlace {
             let value = &values[start..*end as usize];
             let timestamp_ms = batch.records.last().map_or(0, |record| record.timestamp_ms);
             out.push(self.topic, batch.partition.partition % self.partitions, timestamp_ms, None, Some(value));
-            let detail = format!("{records} records of a partition that had been idle came after this group's window had closed");
+            let detail = format!(
+                "{records} records of a partition that had been idle came after this group's window had closed"
+            );
             out.set_headers(origin(batch, LATE_GROUP, &detail));
             start = *end as usize;
         }

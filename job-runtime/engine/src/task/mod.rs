@@ -116,7 +116,13 @@ struct Chain {
 }
 
 impl Task {
-    fn new(partition: u32, context: Arc<JobContext>, source: Source, chains: Vec<Chain>, dead_letters: DeadLetters) -> Self {
+    fn new(
+        partition: u32,
+        context: Arc<JobContext>,
+        source: Source,
+        chains: Vec<Chain>,
+        dead_letters: DeadLetters,
+    ) -> Self {
         Self { partition, context, source, chains, dead_letters, advanced: NONE, stats: TaskStats::default() }
     }
 
@@ -135,7 +141,10 @@ impl Task {
             }
         }
         if operator == SOURCE || operator == MARKS {
-            return self.source.restore(operator, key, value).ok_or_else(|| damaged("a watermark is damaged or of another plan"));
+            return self
+                .source
+                .restore(operator, key, value)
+                .ok_or_else(|| damaged("a watermark is damaged or of another plan"));
         }
         // Two chains may hold the same operator: then both have the same state.
         let mut found = false;
@@ -209,7 +218,9 @@ impl Task {
         let idle = self.source.is_idle();
         let mut late = Late::default();
         for Chain { operators, sink } in &mut self.chains {
-            operator::for_each(operators, sink.as_mut(), out, &mut late, |operator, context| operator.on_flush(context))?;
+            operator::for_each(operators, sink.as_mut(), out, &mut late, |operator, context| {
+                operator.on_flush(context)
+            })?;
             sink.on_flush(idle, out);
         }
         self.count_out(before, out);

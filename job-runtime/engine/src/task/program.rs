@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use freshet_plan::{Chain, Column, DataType, Input, Output, PLAN_VERSION, Plan, RepartitionSource, Stage, Step, TopicSink, TopicSource};
+use freshet_plan::{
+    Chain, Column, DataType, Input, Output, PLAN_VERSION, Plan, RepartitionSource, Stage, Step, TopicSink, TopicSource,
+};
 
-use super::dead_letter::{OutputPlace, DeadLetters};
+use super::dead_letter::{DeadLetters, OutputPlace};
 use super::sink::{RepartitionWriter, TopicWriter};
 use super::source::{Source, TopicReader};
 use super::{JobContext, OnBadRecord, OnLate, Task};
@@ -104,8 +106,10 @@ impl StageProgram {
     pub fn task(&self, partition: u32) -> Task {
         let source = match &self.source {
             SourceProgram::Topic { topic, event_time, with_origin } => {
-                let (disorder, timeout) =
-                    topic.event_time.as_ref().map_or((0, None), |time| (time.max_out_of_orderness_ms, time.idle_timeout_ms));
+                let (disorder, timeout) = topic
+                    .event_time
+                    .as_ref()
+                    .map_or((0, None), |time| (time.max_out_of_orderness_ms, time.idle_timeout_ms));
                 Source::Topic(TopicReader {
                     decoder: decoder(topic.format, &topic.columns),
                     event_time: event_time.clone(),
@@ -113,7 +117,9 @@ impl StageProgram {
                     with_origin: *with_origin,
                 })
             }
-            SourceProgram::Repartition { upstream_tasks } => Source::Repartition(CombinedWatermark::new(*upstream_tasks)),
+            SourceProgram::Repartition { upstream_tasks } => {
+                Source::Repartition(CombinedWatermark::new(*upstream_tasks))
+            }
         };
         let chains = self.chains.iter().map(|chain| super::Chain {
             operators: chain.steps.iter().map(StepProgram::operator).collect(),
@@ -145,14 +151,24 @@ impl SourceProgram {
         let event_time = match &topic.event_time {
             None => None,
             Some(time) => match topic.columns.iter().position(|column| column.name == time.column) {
-                Some(at) if matches!(topic.columns[at].data_type, DataType::Timestamp(_) | DataType::TimestampLtz(_)) => {
+                Some(at)
+                    if matches!(topic.columns[at].data_type, DataType::Timestamp(_) | DataType::TimestampLtz(_)) =>
+                {
                     Some((at, time.column.clone()))
                 }
                 Some(at) => {
                     let found = &topic.columns[at].data_type;
-                    return refuse(format!("event time `{}` of `{}` is {found}, not a timestamp", time.column, topic.table));
+                    return refuse(format!(
+                        "event time `{}` of `{}` is {found}, not a timestamp",
+                        time.column, topic.table
+                    ));
                 }
-                None => return refuse(format!("event time `{}` is not among the columns of `{}`", time.column, topic.table)),
+                None => {
+                    return refuse(format!(
+                        "event time `{}` is not among the columns of `{}`",
+                        time.column, topic.table
+                    ));
+                }
             },
         };
         let windows = |step: &Step| matches!(step, Step::WindowAggregate(_) | Step::WindowCombine(_));
@@ -165,7 +181,10 @@ impl SourceProgram {
         let upstream = plan.stages.iter().position(|stage| stage.id == source.from_stage);
         match upstream.and_then(|at| context.stage_tasks.get(at)) {
             Some(tasks) if *tasks > 0 => Ok(Self::Repartition { upstream_tasks: *tasks }),
-            _ => refuse(format!("it says nothing of the tasks of stage {}, which feeds operator {}", source.from_stage, source.operator)),
+            _ => refuse(format!(
+                "it says nothing of the tasks of stage {}, which feeds operator {}",
+                source.from_stage, source.operator
+            )),
         }
     }
 }
@@ -174,7 +193,9 @@ fn check_format(operator: &str, version: u32) -> Result<(), EngineError> {
     if version == FORMAT_VERSION {
         return Ok(());
     }
-    refuse(format!("the internal records of operator {operator} have format {version}; this runtime has {FORMAT_VERSION}"))
+    refuse(format!(
+        "the internal records of operator {operator} have format {version}; this runtime has {FORMAT_VERSION}"
+    ))
 }
 
 impl ChainProgram {
@@ -191,14 +212,18 @@ impl ChainProgram {
         }
         let sink = match (&chain.output, &flow) {
             (Output::Topic(sink), Flow::Rows(columns)) => SinkProgram::topic(sink, columns, context)?,
-            (Output::Repartition { operator, key, format_version, .. }, Flow::Partials(combined)) if combined == operator => {
+            (Output::Repartition { operator, key, format_version, .. }, Flow::Partials(combined))
+                if combined == operator =>
+            {
                 check_format(operator, *format_version)?;
                 let group = chain.steps.iter().rev().find_map(|step| match step {
                     Step::WindowCombine(aggregate) => Some(aggregate.group.len()),
                     _ => None,
                 });
                 if group.is_some_and(|group| !key.iter().copied().eq(0..group)) {
-                    return refuse(format!("rows for operator {operator} are placed by columns {key:?}, not by their group"));
+                    return refuse(format!(
+                        "rows for operator {operator} are placed by columns {key:?}, not by their group"
+                    ));
                 }
                 let name = Plan::repartition_topic(&context.job, &context.lineage, operator, *format_version);
                 SinkProgram::Repartition { place: output(context, &name)?, operator: operator.clone() }
@@ -222,7 +247,10 @@ impl StepProgram {
                 return Ok((Self::WindowMerge(Arc::new(WindowSpec::new(aggregate)?)), Flow::Rows(columns)));
             }
             (Step::WindowMerge(aggregate), _) => {
-                return refuse(format!("operator {} would merge rows that are no partial aggregates of it", aggregate.id));
+                return refuse(format!(
+                    "operator {} would merge rows that are no partial aggregates of it",
+                    aggregate.id
+                ));
             }
             (_, Flow::Partials(operator)) => {
                 return refuse(format!("partial aggregates of operator {operator} must be merged first"));
@@ -235,9 +263,11 @@ impl StepProgram {
                 (Self::Filter(Arc::new(expr::compile_predicate(predicate, &schema)?)), Flow::Rows(columns))
             }
             Step::Project { columns: projected } => {
-                let compiled = projected.iter().map(|column| expr::compile_as(&column.expr, &column.data_type, &schema));
+                let compiled =
+                    projected.iter().map(|column| expr::compile_as(&column.expr, &column.data_type, &schema));
                 let compiled: Arc<[CompiledExpr]> = compiled.collect::<Result<Vec<_>, _>>()?.into();
-                let columns: Vec<Column> = projected.iter().map(|c| Column::new(&c.name, c.data_type.clone())).collect();
+                let columns: Vec<Column> =
+                    projected.iter().map(|c| Column::new(&c.name, c.data_type.clone())).collect();
                 (Self::Project(compiled, arrow_schema(&columns)), Flow::Rows(columns))
             }
             Step::WindowAggregate(aggregate) => {
@@ -269,7 +299,10 @@ impl SinkProgram {
     fn topic(sink: &TopicSink, columns: &[Column], context: &JobContext) -> Result<Self, EngineError> {
         let types = |columns: &[Column]| columns.iter().map(|column| column.data_type.clone()).collect::<Vec<_>>();
         if types(columns) != types(&sink.columns) {
-            return refuse(format!("the rows for `{}` are {columns:?}, its columns are {:?}", sink.table, sink.columns));
+            return refuse(format!(
+                "the rows for `{}` are {columns:?}, its columns are {:?}",
+                sink.table, sink.columns
+            ));
         }
         if sink.key.iter().any(|at| *at >= columns.len()) {
             return refuse(format!("the key of `{}` names a column that is not there", sink.table));
@@ -281,7 +314,13 @@ impl SinkProgram {
         match self {
             Self::Topic { place, sink } => {
                 let encoder = encoder(sink.format, &sink.columns);
-                Box::new(TopicWriter::new(place.topic, place.partitions, task, encoder, KeyEncoder::new(sink.key.clone())))
+                Box::new(TopicWriter::new(
+                    place.topic,
+                    place.partitions,
+                    task,
+                    encoder,
+                    KeyEncoder::new(sink.key.clone()),
+                ))
             }
             Self::Repartition { place, operator } => {
                 Box::new(RepartitionWriter::new(place.topic, place.partitions, task, operator))

@@ -121,7 +121,11 @@ impl TopicReader {
             return Ok((None, Vec::new()));
         }
         let decoded = self.decoder.decode(batch);
-        let bad = decoded.bad.into_iter().map(|bad| Bad { index: bad.index, reason: bad.reason.as_str(), detail: bad.detail });
+        let bad = decoded.bad.into_iter().map(|bad| Bad {
+            index: bad.index,
+            reason: bad.reason.as_str(),
+            detail: bad.detail,
+        });
         let mut bad: Vec<Bad> = bad.collect();
         let origin = match decoded.good {
             Some(good) => UInt32Array::from(good),
@@ -136,7 +140,12 @@ impl TopicReader {
         Ok((Some(rows), bad))
     }
 
-    fn event_times(&self, batch: &Fetched, rows: &RecordBatch, origin: &UInt32Array) -> Result<Int64Array, EngineError> {
+    fn event_times(
+        &self,
+        batch: &Fetched,
+        rows: &RecordBatch,
+        origin: &UInt32Array,
+    ) -> Result<Int64Array, EngineError> {
         let Some((position, name)) = &self.event_time else {
             let timestamp = |record: &u32| batch.records[*record as usize].timestamp_ms;
             return Ok(origin.values().iter().map(timestamp).map(|time| (time >= 0).then_some(time)).collect());
@@ -157,7 +166,12 @@ impl TopicReader {
     ) -> Result<Option<Rows>, EngineError> {
         let in_range = |time: i64| (-MAX_EVENT_TIME_MS..=MAX_EVENT_TIME_MS).contains(&time);
         let good = times.null_count() == 0 && times.values().iter().all(|time| in_range(*time));
-        let rows = |times: Int64Array| Rows { batch, watermark: times.clone(), event_time: times, origin: Some(origin.clone()) };
+        let rows = |times: Int64Array| Rows {
+            batch,
+            watermark: times.clone(),
+            event_time: times,
+            origin: Some(origin.clone()),
+        };
         if good {
             return Ok(Some(rows(times)));
         }

@@ -172,7 +172,13 @@ pub struct Payment {
 impl Payment {
     pub fn new(account: &str, amount: i64, time: i64) -> Self {
         let good = Some(amount % 2 == 0);
-        Self { account: Some(account.to_owned()), amount: Some(amount), price: Some(amount * 3), good, time }
+        Self {
+            account: Some(account.to_owned()),
+            amount: Some(amount),
+            price: Some(amount.saturating_mul(3)),
+            good,
+            time,
+        }
     }
 
     pub fn json(&self) -> String {

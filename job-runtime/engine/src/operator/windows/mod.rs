@@ -85,7 +85,8 @@ impl Windows {
     /// Accumulates rows; calls `late` with the position of each that came too late.
     pub fn accumulate(&mut self, rows: &Rows, late: impl FnMut(usize)) -> Result<(), EngineError> {
         let Self { spec, assignment, .. } = self;
-        let keys = KeyWriter::new(&rows.batch, &spec.group).map_err(|error| EngineError::Plan(format!("{}: {error}", spec.id)))?;
+        let keys = KeyWriter::new(&rows.batch, &spec.group)
+            .map_err(|error| EngineError::Plan(format!("{}: {error}", spec.id)))?;
         let times = spec.times(&rows.batch)?;
         assignment.assign(spec.window, &times, &rows.watermark, self.fired, late);
         for at in 0..self.assignment.len() {

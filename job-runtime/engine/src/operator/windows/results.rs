@@ -39,7 +39,10 @@ impl WindowSpec {
     }
 
     /// The grouping columns of encoded keys.
-    pub fn group_arrays<'k>(&self, keys: impl ExactSizeIterator<Item = &'k [u8]>) -> Result<Vec<ArrayRef>, EngineError> {
+    pub fn group_arrays<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    ) -> Result<Vec<ArrayRef>, EngineError> {
         decode_columns(&self.group_columns, keys)
             .map_err(|detail| EngineError::State { operator: self.id.clone(), detail })
     }

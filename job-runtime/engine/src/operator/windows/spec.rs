@@ -37,7 +37,10 @@ impl WindowSpec {
     pub fn new(plan: &WindowAggregate) -> Result<Self, EngineError> {
         let refuse = |why: String| EngineError::Plan(format!("operator {}: {why}", plan.id));
         if plan.state_version != STATE_VERSION {
-            return Err(refuse(format!("its state has format {}; this runtime has {STATE_VERSION}", plan.state_version)));
+            return Err(refuse(format!(
+                "its state has format {}; this runtime has {STATE_VERSION}",
+                plan.state_version
+            )));
         }
         if plan.group.len() != plan.group_columns.len() {
             return Err(refuse(format!("{} grouping columns, {} types", plan.group.len(), plan.group_columns.len())));
@@ -86,11 +89,14 @@ impl WindowSpec {
     pub fn times(&self, batch: &RecordBatch) -> Result<Vec<i64>, EngineError> {
         let column = batch.column(self.time_column);
         if column.null_count() > 0 {
-            let detail = "a row's time is null, so it belongs to no window; leave such rows out with WHERE … IS NOT NULL".to_owned();
+            let detail =
+                "a row's time is null, so it belongs to no window; leave such rows out with WHERE … IS NOT NULL"
+                    .to_owned();
             return Err(EngineError::Expression { operator: self.id.clone(), detail });
         }
-        timestamps_ms(column)
-            .ok_or_else(|| EngineError::Plan(format!("operator {}: its time column is {}", self.id, column.data_type())))
+        timestamps_ms(column).ok_or_else(|| {
+            EngineError::Plan(format!("operator {}: its time column is {}", self.id, column.data_type()))
+        })
     }
 }
 
@@ -99,7 +105,9 @@ impl WindowSpec {
 pub(crate) fn timestamps_ms(column: &dyn Array) -> Option<Vec<i64>> {
     let ArrowType::Timestamp(unit, _) = column.data_type() else { return None };
     Some(match unit {
-        TimeUnit::Second => column.as_primitive::<TimestampSecondType>().values().iter().map(|t| t.saturating_mul(1000)).collect(),
+        TimeUnit::Second => {
+            column.as_primitive::<TimestampSecondType>().values().iter().map(|t| t.saturating_mul(1000)).collect()
+        }
         TimeUnit::Millisecond => column.as_primitive::<TimestampMillisecondType>().values().to_vec(),
         TimeUnit::Microsecond => {
             column.as_primitive::<TimestampMicrosecondType>().values().iter().map(|t| t.div_euclid(1_000)).collect()

@@ -217,7 +217,9 @@ impl Windows {
                 continue;
             }
             if deleted > 0 {
-                window = window.without_deleted(OpenWindow::new(&self.accumulated)).map_err(|error| self.unreadable(&error))?;
+                window = window
+                    .without_deleted(OpenWindow::new(&self.accumulated))
+                    .map_err(|error| self.unreadable(&error))?;
             }
             let groups = window.groups.len();
             window.tracked.clear();
