@@ -63,7 +63,7 @@ impl KafkaServer {
     pub fn start_temporary(options: KafkaOptions) -> Result<Self, LabError> {
         let scratch = Scratch::new("kafka")?;
         let folder = scratch.path().to_owned();
-        let mut server = Self::launch(&folder, &options, &Undertaking { remove: Some(folder.clone()) })?;
+        let mut server = Self::launch(&folder, &options, &Undertaking { remove: Some(folder.clone()), owner: None })?;
         server.scratch = Some(scratch);
         Ok(server)
     }
@@ -76,7 +76,7 @@ impl KafkaServer {
         Self::launch(folder, &options, &Undertaking::default())
     }
 
-    fn launch(folder: &Path, options: &KafkaOptions, clear: &Undertaking) -> Result<Self, LabError> {
+    pub(super) fn launch(folder: &Path, options: &KafkaOptions, clear: &Undertaking) -> Result<Self, LabError> {
         let installation = installed_kafka(&Cache::from_environment())?;
         fs::create_dir_all(folder).map_err(LabError::file("making", folder))?;
         let data = folder.join("log");
@@ -124,7 +124,7 @@ impl KafkaServer {
     pub fn restart(&mut self) -> Result<(), LabError> {
         self.process.kill9();
         let remove = self.scratch.as_ref().map(|scratch| scratch.path().to_owned());
-        self.process = spawn(&self.installation, &self.folder, self.heap_mb, &Undertaking { remove })?;
+        self.process = spawn(&self.installation, &self.folder, self.heap_mb, &Undertaking { remove, owner: None })?;
         self.wait_until_it_serves()
     }
 

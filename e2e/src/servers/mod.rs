@@ -7,6 +7,7 @@ pub mod kafka;
 pub mod process;
 pub mod s3;
 mod scratch;
+mod shared;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,6 +16,7 @@ use std::path::Path;
 pub use kafka::{KafkaOptions, KafkaServer};
 pub use s3::{S3Options, S3Server};
 pub use scratch::Scratch;
+pub use shared::SharedKafka;
 
 use crate::LabError;
 

@@ -4,7 +4,8 @@
 //! A test process may be killed with -9, or end while a static holds a server that is then never dropped.
 //! So each server gets a tiny shell beside it that waits on a pipe which only the test process holds. When
 //! the pipe closes without a word, the test process is gone: the shell kills the server's group and removes
-//! the folder that it was told to remove. An orderly stop says `done` first.
+//! the folder that it was told to remove. An orderly stop says `done` first. A server that several
+//! processes share belongs to another process, their parent: then the shell watches that one.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -21,11 +22,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Lines of the log that an error shows.
 const TAIL_LINES: usize = 40;
 
-/// What the undertaker clears away besides the process.
+/// When the undertaker acts, and what it clears away besides the process.
 #[derive(Debug, Default, Clone)]
 pub struct Undertaking {
     /// A folder to remove.
     pub remove: Option<PathBuf>,
+    /// The process whose end it waits for; this one when `None`.
+    pub owner: Option<u32>,
 }
 
 /// A running server.
@@ -194,14 +197,18 @@ fn signal(name: &str, group: u32) {
     kill.args([&format!("-{name}"), "--", &format!("-{group}")]).stderr(Stdio::null()).status().ok();
 }
 
-/// Starts the shell that ends group `group` once this process is gone.
+/// Starts the shell that ends group `group` once its owner is gone.
 fn undertaker(group: u32, clear: &Undertaking) -> Result<(Child, ChildStdin), LabError> {
-    const SCRIPT: &str = r#"read -r word; [ "$word" = done ] && exit 0
-kill -KILL -- "-$1" 2>/dev/null
+    const SCRIPT: &str = r#"
+if [ -n "$3" ]; then while kill -0 "$3" 2>/dev/null; do sleep 1; done
+else read -r word; [ "$word" = done ] && exit 0
+fi
+kill -s KILL "-$1" 2>/dev/null
 [ -z "$2" ] || rm -rf -- "$2""#;
     let remove = clear.remove.as_deref().unwrap_or(Path::new(""));
+    let owner = clear.owner.map(|id| id.to_string()).unwrap_or_default();
     let mut shell = Command::new("sh");
-    shell.args(["-c", SCRIPT, "undertaker", &group.to_string()]).arg(remove);
+    shell.args(["-c", SCRIPT, "undertaker", &group.to_string()]).arg(remove).arg(owner);
     // A group of its own: Ctrl-C in the terminal must not end it before its work.
     shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let missing = |why: String| LabError::MissingProgram { program: "sh".to_owned(), remedy: why };
@@ -290,7 +297,7 @@ mod tests {
         std::fs::create_dir(&doomed).expect("the scratch folder can be written");
         let mut command = Command::new("sleep");
         command.arg("60");
-        let clear = Undertaking { remove: Some(doomed.clone()) };
+        let clear = Undertaking { remove: Some(doomed.clone()), owner: None };
         let mut server = ServerProcess::spawn("sleep", command, &scratch.path().join("log"), &clear).expect("starts");
         // What the system does with the pipe of a process that dies:
         let (mut shell, pipe) = server.undertaker.take().expect("it has one");
@@ -298,6 +305,20 @@ mod tests {
         shell.wait().expect("the shell ends");
         server.wait_until_ended();
         assert!(!doomed.exists(), "the folder is still there");
+    }
+
+    #[test]
+    fn a_shared_server_ends_with_the_process_that_it_belongs_to() {
+        let scratch = Scratch::new("process-shared").expect("a scratch folder");
+        let mut owner = Command::new("sleep").arg("60").spawn().expect("sleep starts");
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let clear = Undertaking { remove: None, owner: Some(owner.id()) };
+        let mut server = ServerProcess::spawn("sleep", command, &scratch.path().join("log"), &clear).expect("starts");
+        assert!(server.exit_status().is_none());
+        owner.kill().expect("the owner can be killed");
+        owner.wait().expect("the owner ends");
+        server.wait_until_ended();
     }
 
     impl ServerProcess {

@@ -49,7 +49,7 @@ impl S3Server {
     pub fn start_temporary(options: &S3Options) -> Result<Self, LabError> {
         let scratch = Scratch::new("s3")?;
         let folder = scratch.path().to_owned();
-        let mut server = Self::launch(&folder, options, &Undertaking { remove: Some(folder.clone()) })?;
+        let mut server = Self::launch(&folder, options, &Undertaking { remove: Some(folder.clone()), owner: None })?;
         server.scratch = Some(scratch);
         Ok(server)
     }
@@ -101,7 +101,7 @@ impl S3Server {
     pub fn restart(&mut self) -> Result<(), LabError> {
         self.process.kill9();
         let remove = self.scratch.as_ref().map(|scratch| scratch.path().to_owned());
-        self.process = spawn(&self.binary, &self.folder, self.port, &Undertaking { remove })?;
+        self.process = spawn(&self.binary, &self.folder, self.port, &Undertaking { remove, owner: None })?;
         self.wait_until_it_serves()
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use freshet_kafka::bulk::{Loader, read_committed};
 use freshet_log::{Log, LogError, Outgoing, TopicPartition};
+use rdkafka::admin::{AdminClient, AdminOptions};
 
 use crate::shared::*;
 
@@ -89,10 +90,11 @@ fn a_reader_at_the_end_hears_of_the_next_record_soon_and_passes_markers() {
         send_all(&mut producer, &values(&topic, &["aborted", "too"])).await;
         producer.acknowledged().await.unwrap();
         producer.abort().await.unwrap();
+        // Record, its marker, two aborted records, their marker.
+        stable_at(&log, &topic, 5).await;
 
         let mut consumer = log.consumer(&[(TopicPartition::new(&topic, 0), 0)]).await.unwrap();
         let last = until_end(&mut consumer).await.pop().unwrap();
-        // Record, its marker, two aborted records, their marker.
         assert_eq!((last.next_offset, last.high), (5, 5), "the position is not past what is invisible");
 
         let mut delays = Vec::new();
@@ -152,11 +154,36 @@ fn an_empty_partition_says_that_it_is_at_its_end() {
 }
 
 #[test]
-fn a_topic_that_is_not_there_is_said() {
+fn a_topic_or_partition_that_is_not_there_is_said() {
     run(async {
         let log = log();
-        let mut consumer = log.consumer(&[(TopicPartition::new(unique("nowhere"), 0), 0)]).await.unwrap();
-        let error = within("the error", consumer.next()).await.expect_err("no such topic");
+        let topic = topic(&log, "here", 2).await;
+        for place in [TopicPartition::new(unique("nowhere"), 0), TopicPartition::new(&topic, 2)] {
+            let Err(error) = log.consumer(&[(place, 0)]).await else { panic!("a reader of nothing") };
+            assert!(matches!(error, LogError::UnknownTopic(_)), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_topic_that_is_deleted_under_its_reader_is_said() {
+    run(async {
+        let log = freshet_kafka::KafkaLog::connect(impatient(), env()).unwrap();
+        let topic = topic(&log, "deleted", 1).await;
+        load(&topic, 1, 10);
+        let mut consumer = log.consumer(&[(TopicPartition::new(&topic, 0), 0)]).await.unwrap();
+        until_end(&mut consumer).await;
+        let admin: AdminClient<_> =
+            rdkafka::ClientConfig::new().set("bootstrap.servers", broker().bootstrap()).create().unwrap();
+        admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        let error = within("the error", async {
+            loop {
+                if let Err(error) = consumer.next().await {
+                    return error;
+                }
+            }
+        });
+        let error = error.await;
         assert!(matches!(error, LogError::UnknownTopic(_)), "{error}");
     });
 }

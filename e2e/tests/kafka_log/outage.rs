@@ -44,7 +44,7 @@ fn transactions_and_readers_survive_a_killed_broker() {
         assert!(went_through || outcome.is_err(), "a commit that was confirmed is not there");
         commit(&mut successor, &values(&topic, &["after"])).await;
         let expected: &[&str] = if went_through { &["before", "during", "after"] } else { &["before", "after"] };
-        assert_eq!(read_all(&log, &topic).await, expected, "records and offsets disagree");
+        assert_eq!(read_settled(&log, &topic).await, expected, "records and offsets disagree");
 
         let back = Instant::now();
         let mut seen = Vec::new();
@@ -80,11 +80,11 @@ fn a_broker_that_hangs_makes_a_commit_indefinite_and_a_take_over_clears_it() {
         drop(producer);
 
         let mut successor = within("a take-over", log.producer(&id)).await.unwrap();
-        let before = read_all(&log, &topic).await;
+        let before = read_settled(&log, &topic).await;
         assert!(before.is_empty() || before == ["unknown"], "{before:?}");
         commit(&mut successor, &values(&topic, &["after"])).await;
         let mut expected = before;
         expected.push("after".to_owned());
-        assert_eq!(read_all(&log, &topic).await, expected, "an old commit became visible after the take-over");
+        assert_eq!(read_settled(&log, &topic).await, expected, "an old commit became visible after the take-over");
     });
 }

@@ -1,11 +1,10 @@
 //! The shared broker, and short forms of what every test does.
 
 use std::rc::Rc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use freshet_e2e::servers::{KafkaOptions, KafkaServer};
+use freshet_e2e::servers::SharedKafka;
 use freshet_env::{RealEnv, SharedEnv, deadline};
 use freshet_kafka::{KafkaConfig, KafkaLog};
 use freshet_log::{CommittedOffset, Consumer, Fetched, Log, Outgoing, Producer, TopicPartition, TopicSpec};
@@ -13,15 +12,21 @@ use freshet_log::{CommittedOffset, Consumer, Fetched, Log, Outgoing, Producer, T
 /// No wait of a test lasts longer, on whatever machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The broker of this test binary; its undertaker ends it with the process.
-pub fn broker() -> &'static KafkaServer {
-    static BROKER: OnceLock<KafkaServer> = OnceLock::new();
-    BROKER.get_or_init(|| KafkaServer::start_temporary(KafkaOptions::default()).unwrap())
+/// The broker that these tests share.
+pub fn broker() -> &'static SharedKafka {
+    SharedKafka::get()
 }
 
 /// Settings for the shared broker.
 pub fn config() -> KafkaConfig {
     KafkaConfig::new(broker().bootstrap(), "kafka-log-test")
+}
+
+/// Settings that take a topic which no broker knows for missing after a second.
+pub fn impatient() -> KafkaConfig {
+    let mut config = config();
+    config.extra.insert("topic.metadata.propagation.max.ms".to_owned(), "1000".to_owned());
+    config
 }
 
 /// The real clock and timers.
@@ -43,9 +48,9 @@ pub fn unique(what: &str) -> String {
 /// A new topic.
 pub async fn topic(log: &KafkaLog, what: &str, partitions: u32) -> String {
     let name = unique(what);
-    log.ensure_topics(&[TopicSpec { name: name.clone(), partitions, replicas: None, config: Vec::new() }])
-        .await
-        .unwrap();
+    // The records of these tests are of 1970: they would be deleted for their age.
+    let config = vec![("retention.ms".to_owned(), "-1".to_owned())];
+    log.ensure_topics(&[TopicSpec { name: name.clone(), partitions, replicas: None, config }]).await.unwrap();
     name
 }
 
@@ -94,7 +99,40 @@ pub async fn commit(producer: &mut Box<dyn Producer>, batch: &Outgoing) {
     within("the commit", producer.commit()).await.unwrap();
 }
 
-/// Reads partition 0 of `topic` from its beginning to its end.
+/// Waits until partition 0 of `topic` is stable up to `end`. A commit is confirmed a little before its marker
+/// is written.
+pub async fn stable_at(log: &KafkaLog, topic: &str, end: i64) {
+    let partition = TopicPartition::new(topic, 0);
+    within("every transaction's marker", async {
+        while log.bounds(&partition).await.unwrap().stable != end {
+            env().sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Waits until nothing in partition 0 of `topic` is pending.
+pub async fn settled(log: &KafkaLog, topic: &str) {
+    let partition = TopicPartition::new(topic, 0);
+    within("every transaction's end", async {
+        loop {
+            let bounds = log.bounds(&partition).await.unwrap();
+            if bounds.stable == bounds.high {
+                return;
+            }
+            env().sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Reads partition 0 of `topic` from its beginning to its end, once nothing in it is pending.
+pub async fn read_settled(log: &KafkaLog, topic: &str) -> Vec<String> {
+    settled(log, topic).await;
+    read_all(log, topic).await
+}
+
+/// Reads what is visible of partition 0 of `topic` now.
 pub async fn read_all(log: &KafkaLog, topic: &str) -> Vec<String> {
     let mut consumer = log.consumer(&[(TopicPartition::new(topic, 0), 0)]).await.unwrap();
     let mut seen = Vec::new();

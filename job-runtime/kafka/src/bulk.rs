@@ -86,13 +86,41 @@ impl Loader {
     }
 }
 
+/// Waits until nothing in `topic` is pending: every record that is written is committed or aborted. A commit is
+/// confirmed a little before its markers are written and readers see it; a recount waits for them here.
+///
+/// # Errors
+/// When something is still pending after `limit`, or the brokers can't be reached.
+pub fn wait_until_settled(config: &KafkaConfig, topic: &str, limit: Duration) -> Result<(), LogError> {
+    const LOOK: Duration = Duration::from_millis(10);
+    let stable = open_query(config, Isolation::Committed)?;
+    let written = open_query(config, Isolation::Uncommitted)?;
+    let mut waited = Duration::ZERO;
+    for (partition, _, mut end) in ends(&stable, config, topic)? {
+        let number = partition.partition as i32;
+        let failed = |error: KafkaError| classify(&error, Action::Ask, "asking for the bounds of a topic");
+        let (_, high) = written.fetch_watermarks(topic, number, config.request_timeout).map_err(failed)?;
+        while end < high {
+            if waited >= limit {
+                let text = format!("{partition}: offsets {end}..{high} are still pending after {limit:?}");
+                return Err(LogError::Unavailable(text));
+            }
+            stable.poll(LOOK);
+            waited += LOOK;
+            end = stable.fetch_watermarks(topic, number, config.request_timeout).map_err(failed)?.1;
+        }
+    }
+    Ok(())
+}
+
 /// Shows `visit` everything that a `read_committed` reader sees of `topic` now: from the first offset of each
-/// partition to its last stable offset at the time of the call. Gives the number of records.
+/// partition to its last stable offset at the time of the call. Gives the number of records. What was committed
+/// a moment ago may not be stable yet: see [`wait_until_settled`].
 ///
 /// # Errors
 /// When the topic is not there, the brokers can't be reached, or nothing comes for `config.request_timeout`.
 pub fn read_committed(config: &KafkaConfig, topic: &str, mut visit: impl FnMut(&Fetched)) -> Result<u64, LogError> {
-    let ends = committed_ends(config, topic)?;
+    let ends = ends(&open_query(config, Isolation::Committed)?, config, topic)?;
     let positions: Vec<_> = ends.iter().map(|(partition, low, _)| (partition.clone(), *low)).collect();
     let mut left = ends.iter().filter(|(_, low, end)| low < end).count();
     if left == 0 {
@@ -137,12 +165,21 @@ pub fn read_committed(config: &KafkaConfig, topic: &str, mut visit: impl FnMut(&
     Ok(records)
 }
 
-/// Each partition of `topic` with its first and its last stable offset, in order.
-fn committed_ends(config: &KafkaConfig, topic: &str) -> Result<Vec<(TopicPartition, i64, i64)>, LogError> {
-    let doing = format!("asking for the bounds of {topic}");
-    let failed = |error: KafkaError| classify(&error, Action::Ask, &doing);
-    let create = config.for_queries(Isolation::Committed).create_with_context(Events::default());
-    let client: BaseConsumer<Events> = create.map_err(failed)?;
+fn open_query(config: &KafkaConfig, isolation: Isolation) -> Result<BaseConsumer<Events>, LogError> {
+    let create = config.for_queries(isolation).create_with_context(Events::default());
+    create.map_err(|error| classify(&error, Action::Ask, "connecting"))
+}
+
+/// Each partition of `topic` with its first offset and its end as `client` sees it, in order.
+fn ends(
+    client: &BaseConsumer<Events>,
+    config: &KafkaConfig,
+    topic: &str,
+) -> Result<Vec<(TopicPartition, i64, i64)>, LogError> {
+    let failed = |error: KafkaError| {
+        let error = classify(&error, Action::Ask, &format!("asking for the bounds of {topic}"));
+        client.context().explain(error)
+    };
     let metadata = client.fetch_metadata(Some(topic), config.request_timeout).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let count = found.map_or(0, |found| found.partitions().len());

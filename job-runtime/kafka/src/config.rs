@@ -59,6 +59,8 @@ impl KafkaConfig {
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
         config.set("retry.backoff.ms", "5").set("retry.backoff.max.ms", "20");
         config.set("socket.keepalive.enable", "true");
+        // How long a topic that no broker knows may still be one that was just made.
+        config.set("topic.metadata.propagation.max.ms", "10000");
         // Closed idle connections are no news.
         config.set("log.connection.close", "false");
         config
@@ -79,9 +81,9 @@ impl KafkaConfig {
     }
 
     /// For reading the committed offsets of `group`.
-    pub(crate) fn for_group(&self, group: &str) -> ClientConfig {
+    pub(crate) fn for_group(&self, group: &str, isolation: Isolation) -> ClientConfig {
         let mut config = self.with_extra(self.base());
-        config.set("group.id", group).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
+        config.set("group.id", group).set("isolation.level", isolation.name()).set("enable.auto.commit", "false");
         config
     }
 
@@ -186,7 +188,8 @@ mod tests {
         assert_eq!(reading.get("isolation.level"), Some("read_committed"));
         assert_eq!(reading.get("auto.offset.reset"), Some("error"));
         assert_eq!(reading.get("fetch.wait.max.ms"), Some("7"));
-        assert_eq!(config.for_group("g").get("isolation.level"), Some("read_committed"));
+        let group = config.for_group("g", Isolation::Committed);
+        assert_eq!(group.get("isolation.level"), Some("read_committed"));
         assert_eq!(config.for_transactions("t").get("enable.idempotence"), Some("true"));
     }
 }

@@ -1,5 +1,6 @@
 //! What librdkafka says between the calls: log lines, client errors, failed deliveries.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use freshet_log::LogError;
@@ -17,6 +18,7 @@ use crate::error::{Action, Failure, classify};
 pub(crate) struct Events {
     denied: Mutex<Option<LogError>>,
     undelivered: Mutex<Option<LogError>>,
+    doubtful: AtomicBool,
 }
 
 impl Events {
@@ -30,6 +32,11 @@ impl Events {
         self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether something was logged since this was last asked that may mean that a topic is gone.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.doubtful.swap(false, Ordering::Relaxed)
+    }
+
     /// `error`, or the denial that explains it: behind wrong credentials everything looks like a time-out.
     pub(crate) fn explain(&self, error: LogError) -> LogError {
         match error {
@@ -41,6 +48,11 @@ impl Events {
 
 impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Where records are taken in batches, librdkafka only logs that a topic does not exist. The line is
+        // taken as a reason to ask, never as the answer.
+        if facility == "ERROR" {
+            self.doubtful.store(true, Ordering::Relaxed);
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert

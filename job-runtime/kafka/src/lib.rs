@@ -132,6 +132,8 @@ impl Log for KafkaLog {
     }
 
     async fn consumer(&self, positions: &[(TopicPartition, i64)]) -> Result<Box<dyn Consumer>, LogError> {
+        let partitions = positions.iter().map(|(partition, _)| partition.clone()).collect();
+        self.query.ensure_known(partitions).await?;
         Ok(Box::new(reader::KafkaConsumer::open(&self.config, positions)?))
     }
 

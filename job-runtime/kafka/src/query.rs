@@ -1,5 +1,6 @@
 //! Questions about topics and offsets.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use crate::thread::away;
 type Client = BaseConsumer<Events>;
 
 /// How long to wait before asking again for offsets that a transaction is pending on.
-const PENDING_LOOK: Duration = Duration::from_millis(50);
+const PENDING_LOOK: Duration = Duration::from_millis(20);
+/// After this long without an answer a transaction may be pending.
+const PENDING_SUSPECTED: Duration = Duration::from_secs(1);
 
 /// Clients that ask questions and read nothing.
 pub(crate) struct Query {
@@ -38,6 +41,12 @@ impl Query {
     pub(crate) async fn partition_count(&self, topic: &str) -> Result<u32, LogError> {
         let (client, topic, limit) = (self.committed.clone(), topic.to_owned(), self.config.request_timeout);
         away("freshet-query", move || explained(&client, partition_count(&client, &topic, limit))).await
+    }
+
+    /// Whether all of `partitions` are there.
+    pub(crate) async fn ensure_known(&self, partitions: Vec<TopicPartition>) -> Result<(), LogError> {
+        let (client, limit) = (self.committed.clone(), self.config.request_timeout);
+        away("freshet-query", move || explained(&client, ensure_known(&client, &partitions, limit))).await
     }
 
     pub(crate) async fn bounds(&self, partition: &TopicPartition) -> Result<Bounds, LogError> {
@@ -89,6 +98,22 @@ fn explained<T>(client: &Client, result: Result<T, LogError>) -> Result<T, LogEr
         while client.poll(Duration::ZERO).is_some() {}
         client.context().explain(error)
     })
+}
+
+/// Whether all of `partitions` are there; the first that is not is the error.
+pub(crate) fn ensure_known(client: &Client, partitions: &[TopicPartition], limit: Duration) -> Result<(), LogError> {
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for partition in partitions {
+        let count = match counts.get(partition.topic.as_str()) {
+            Some(count) => *count,
+            None => partition_count(client, &partition.topic, limit)?,
+        };
+        counts.insert(&partition.topic, count);
+        if partition.partition >= count {
+            return Err(LogError::UnknownTopic(format!("{partition}: the topic has {count} partitions")));
+        }
+    }
+    Ok(())
 }
 
 fn partition_count(client: &Client, topic: &str, limit: Duration) -> Result<u32, LogError> {
@@ -157,14 +182,11 @@ pub(crate) async fn committed(
     }
     let started = env.monotonic();
     let doing = format!("reading the committed offsets of {group}");
-    let create = config.for_group(group).create_with_context(Events::default());
-    let client: Client = create.map_err(|error| classify(&error, Action::Ask, &doing))?;
-    let client = Arc::new(client);
+    let group = Arc::new(Group::open(config, group)?);
     let result = loop {
-        let (asked, list, limit) = (client.clone(), partitions.to_vec(), config.request_timeout);
+        let (asked, list, limit) = (group.clone(), partitions.to_vec(), config.request_timeout);
         let text = doing.clone();
-        let answer = away("freshet-query", move || explained(&asked, ask_committed(&asked, &list, limit, &text)));
-        match answer.await {
+        match away("freshet-query", move || asked.ask(&list, limit, &text)).await {
             Ok(Stable::Offsets(offsets)) => break Ok(offsets),
             Ok(Stable::Pending) if env.monotonic() - started < config.stable_timeout => {
                 env.sleep(PENDING_LOOK).await;
@@ -180,11 +202,40 @@ pub(crate) async fn committed(
     };
     // Closing a client waits for its threads.
     away("freshet-close", move || {
-        drop(client);
+        drop(group);
         Ok(())
     })
     .await?;
     result
+}
+
+/// Clients that read the committed offsets of one group.
+struct Group {
+    stable: Client,
+    /// Reads offsets even while a transaction is pending on them; only to tell a pending transaction from a
+    /// coordinator that does not answer.
+    pending: Client,
+}
+
+impl Group {
+    fn open(config: &KafkaConfig, group: &str) -> Result<Self, LogError> {
+        let open = |isolation| {
+            let create = config.for_group(group, isolation).create_with_context(Events::default());
+            create.map_err(|error| classify(&error, Action::Ask, "connecting"))
+        };
+        Ok(Self { stable: open(Isolation::Committed)?, pending: open(Isolation::Uncommitted)? })
+    }
+
+    fn ask(&self, partitions: &[TopicPartition], limit: Duration, doing: &str) -> Result<Stable, LogError> {
+        // librdkafka itself asks again while offsets are pending, and then says only that time is over. So its
+        // time is short, and what a time-out means is asked for.
+        match ask_committed(&self.stable, partitions, limit.min(PENDING_SUSPECTED), doing) {
+            Err(LogError::Unavailable(_)) => {}
+            answer => return explained(&self.stable, answer),
+        }
+        let answer = ask_committed(&self.pending, partitions, limit, doing);
+        explained(&self.pending, answer).map(|_| Stable::Pending)
+    }
 }
 
 fn ask_committed(

@@ -14,6 +14,7 @@ use crate::config::KafkaConfig;
 use crate::error::{Action, Failure, classify};
 use crate::events::Events;
 use crate::native::{BatchQueue, Found};
+use crate::query::ensure_known;
 use crate::thread::spawn;
 
 /// How long the thread waits for records before it looks whether it is still wanted.
@@ -99,6 +100,12 @@ impl Reader {
             serve_events(&self.queue);
             if let Some(denied) = self.queue.consumer().context().denied() {
                 return self.buffer.fail(denied);
+            }
+            if self.queue.consumer().context().take_doubt()
+                && let Err(error @ LogError::UnknownTopic(_)) =
+                    ensure_known(self.queue.consumer(), &self.batches.partitions, self.request_timeout)
+            {
+                return self.buffer.fail(error);
             }
             if self.buffer.is_paused() {
                 continue;
