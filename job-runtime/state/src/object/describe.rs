@@ -121,7 +121,7 @@ impl fmt::Display for TaskDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole: u64 = self.base.iter().chain(&self.deltas).map(|part| part.bytes).sum();
         writeln!(f, "task {}: {whole} bytes of state, {} of them here", self.task, self.row_bytes)?;
-        for base in &self.base {
+        if let Some(base) = &self.base {
             writeln!(f, "  base   {} {:>10} bytes", base.object, base.bytes)?;
         }
         for delta in &self.deltas {

@@ -315,7 +315,7 @@ fn an_object_can_be_looked_into() {
         "  lineage r1-8k3f9q, generation 12, slot 3, epoch 42\n",
         "task agg-77ab/7: 70300 bytes of state, 0 of them here\n",
         "  base   g00000011/s0001/m000000001040-0000000000000005      70000 bytes\n",
-        "  here   agg-77ab: 2 rows, 1 tombstones, 43 bytes\n         keys \"konto-1\", \"konto-2\", \"schlüssel\"\n",
+        "  here   agg-77ab: 2 rows, 1 tombstones, 33 bytes\n         keys \"konto-1\", \"konto-2\", \"schlüssel\"\n",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
