@@ -10,7 +10,7 @@ use freshet_log::{Log, Producer, TopicPartition};
 use freshet_plan::{Input, Output, Plan, Stage, Step};
 use freshet_state::TaskId;
 use freshet_state::generation::Generation;
-use freshet_state::object::Manifest;
+use freshet_state::object::{Manifest, Merged};
 
 use super::events::TaskReport;
 use super::{JobPolicy, SlotError};
@@ -35,6 +35,8 @@ pub(super) struct RunningTask {
     pub object: Option<String>,
     /// Where its whole state is, as of that object.
     pub manifest: Manifest,
+    /// What was merged since: the next object that is written takes it up.
+    pub merged: Option<Merged>,
     pub high: i64,
     pub last_timestamp_ms: i64,
     /// Time spent processing since it was last told.
@@ -195,6 +197,7 @@ impl Programs {
             committed_position: 0,
             object: None,
             manifest: Manifest::default(),
+            merged: None,
             high: 0,
             last_timestamp_ms: -1,
             busy: Duration::ZERO,

@@ -12,7 +12,7 @@ use freshet_state::TaskId;
 use freshet_state::collect::Collector;
 use freshet_state::generation::Generation;
 use freshet_state::metadata::CommitMetadata;
-use freshet_state::object::{MergeHeader, Merged, after_merge, merge, plan_merge};
+use freshet_state::object::{MergeHeader, Merged, merge, plan_merge};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
@@ -61,7 +61,6 @@ impl Upkeep {
         slot: &Slot,
         done: Done,
         generation: &Generation,
-        next_epoch: u64,
         tasks: &mut [RunningTask],
     ) -> Result<bool, SlotError> {
         match done {
@@ -73,10 +72,8 @@ impl Upkeep {
             Done::Merged(result) => {
                 self.merging = false;
                 for merged in self.note(slot, result)?.unwrap_or_default() {
-                    if let Some(task) = tasks.iter_mut().find(|task| task.id == merged.task)
-                        && let Some(manifest) = after_merge(&task.manifest, &merged, generation.number, next_epoch)
-                    {
-                        task.manifest = manifest;
+                    if let Some(task) = tasks.iter_mut().find(|task| task.id == merged.task) {
+                        task.merged = Some(merged);
                     }
                 }
             }
@@ -122,6 +119,7 @@ impl Upkeep {
         }
         let due: Vec<_> = tasks
             .iter()
+            .filter(|task| task.merged.is_none())
             .filter_map(|task| plan_merge(&task.manifest).map(|range| (task.id.clone(), task.manifest.clone(), range)))
             .collect();
         if due.is_empty() {

@@ -10,7 +10,7 @@ use freshet_log::{CommittedOffset, Consumer, Fetched, LogError, Outgoing, Produc
 use freshet_state::TaskId;
 use freshet_state::generation::{Generation, Pointer, PointerOffset};
 use freshet_state::metadata::CommitMetadata;
-use freshet_state::object::{ObjectHeader, TaskSection, encode};
+use freshet_state::object::{ObjectHeader, TaskSection, after_merge, encode};
 use freshet_state::paths::{ObjectKind, ObjectName};
 use freshet_state::rows::RowBuffer;
 use futures::FutureExt as _;
@@ -166,7 +166,7 @@ impl Work<'_> {
                     }
                 }
                 Event::Done(done) => {
-                    if upkeep.done(slot, done, &self.generation, self.next_epoch, &mut self.tasks)? {
+                    if upkeep.done(slot, done, &self.generation, &mut self.tasks)? {
                         self.finish(commit).await?;
                         return Ok(WorkEnd::Again);
                     }
@@ -302,7 +302,9 @@ impl Work<'_> {
         for task in &mut self.tasks {
             let mut rows = RowBuffer::default();
             task.task.snapshot(&mut rows);
-            sections.push(TaskSection::delta(&name, task.id.clone(), std::mem::take(&mut task.manifest), rows));
+            let before = std::mem::take(&mut task.manifest);
+            let after = task.merged.take().and_then(|merged| after_merge(&before, &merged, &name));
+            sections.push(TaskSection::delta(&name, task.id.clone(), after.unwrap_or(before), rows));
         }
         let header = ObjectHeader {
             lineage: self.slot.lineage.id().to_owned(),

@@ -1,7 +1,7 @@
 //! Merging: several objects' rows become one object's.
 //!
 //! It runs beside the epochs, off the slot's thread, and nothing waits for it. Its result is taken up by
-//! [`after_merge`] when some later epoch writes its manifests; a result that comes too late, or whose task
+//! [`after_merge`] when a later epoch writes its manifests; a result that comes too late, or whose task
 //! was loaded anew meanwhile, is left alone and collected.
 
 use std::collections::HashMap;
@@ -51,6 +51,7 @@ pub struct Merged {
     /// The result; `None` when no row is left.
     part: Option<Part>,
     generation: u64,
+    slot: u32,
     adopt_by: u64,
 }
 
@@ -75,6 +76,7 @@ pub async fn merge(
             into_base: range.into_base,
             part: None,
             generation: header.generation,
+            slot: header.slot,
             adopt_by,
         })
         .collect();
@@ -117,11 +119,14 @@ impl Merged {
 }
 
 /// `current` with what was merged in the place of what it was merged from; deltas that came later stay.
-/// `None` when the result can't be taken up in this epoch: another generation or incarnation has gone on from something
+/// `None` when the result can't be taken up: another generation or incarnation has gone on from something
 /// else, or it came too late. It is then garbage.
+///
+/// `delta` is the very object that will carry the manifest: a result that is taken up earlier, and written
+/// by an epoch that comes too late, may be collected in between.
 #[must_use]
-pub fn after_merge(current: &Manifest, merged: &Merged, generation: u64, epoch: u64) -> Option<Manifest> {
-    if generation != merged.generation || epoch > merged.adopt_by {
+pub fn after_merge(current: &Manifest, merged: &Merged, delta: &ObjectName) -> Option<Manifest> {
+    if (delta.generation, delta.slot) != (merged.generation, merged.slot) || delta.epoch > merged.adopt_by {
         return None;
     }
     let count = merged.deltas.len();

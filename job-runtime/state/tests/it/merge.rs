@@ -5,6 +5,7 @@ use freshet_state::object::{
     Manifest, MergeHeader, MergeRange, Merged, ObjectSource, TaskSection, after_merge, encode, load_task, merge,
     plan_merge,
 };
+use freshet_state::paths::ObjectName;
 use freshet_state::rows::RowBuffer;
 use freshet_state::store::{MemoryStore, Store};
 use freshet_state::{StateError, TaskId};
@@ -50,6 +51,11 @@ fn delta(store: &dyn Store, epoch: u64, task: &TaskId, before: &Manifest, rows: 
     write_delta(store, name(1, 0, epoch, epoch), vec![(task.clone(), before.clone(), rows)]).remove(0)
 }
 
+/// The delta of an epoch.
+fn at(generation: u64, epoch: u64) -> ObjectName {
+    name(generation, 0, epoch, 0)
+}
+
 fn agg(partition: u32) -> TaskId {
     TaskId::new("agg", partition)
 }
@@ -64,7 +70,7 @@ fn a_base_holds_the_last_rows_and_no_tombstones_and_later_deltas_stay() {
     let merged = merge_tasks(&store, 2, &[(agg(0), manifest.clone(), whole)]).remove(0);
     let later = delta(&store, 3, &agg(0), &manifest, rows(&[("a", "y", Some("3"))]));
 
-    let after = after_merge(&later, &merged, 1, 4).expect("in time");
+    let after = after_merge(&later, &merged, &at(1, 4)).expect("in time");
     assert_eq!(after.deltas, later.deltas[2..]);
     let expected: State =
         [(("a".into(), b"y".to_vec()), b"3".to_vec()), (("b".into(), b"k".to_vec()), b"1".to_vec())].into();
@@ -79,7 +85,7 @@ fn a_base_holds_the_last_rows_and_no_tombstones_and_later_deltas_stay() {
     // Once more, on top of that base.
     let again = MergeRange::whole(&after);
     let merged = merge_tasks(&store, 4, &[(agg(0), after.clone(), again)]).remove(0);
-    let twice = after_merge(&after, &merged, 1, 5).unwrap();
+    let twice = after_merge(&after, &merged, &at(1, 5)).unwrap();
     assert_eq!((twice.deltas.len(), state_of(&store, &twice, &agg(0))), (0, expected));
 }
 
@@ -88,12 +94,12 @@ fn merged_deltas_keep_tombstones_of_what_the_base_holds() {
     let store = MemoryStore::new();
     let first = delta(&store, 1, &agg(0), &Manifest::default(), rows(&[("a", "x", Some("1")), ("a", "y", Some("1"))]));
     let merged = merge_tasks(&store, 1, &[(agg(0), first.clone(), MergeRange::whole(&first))]).remove(0);
-    let mut manifest = after_merge(&first, &merged, 1, 2).unwrap();
+    let mut manifest = after_merge(&first, &merged, &at(1, 2)).unwrap();
     manifest = delta(&store, 2, &agg(0), &manifest, rows(&[("a", "x", None)]));
     manifest = delta(&store, 3, &agg(0), &manifest, rows(&[("a", "z", Some("3"))]));
     let range = MergeRange { from: 0, to: 2, into_base: false };
     let merged = merge_tasks(&store, 3, &[(agg(0), manifest.clone(), range)]).remove(0);
-    let after = after_merge(&manifest, &merged, 1, 4).unwrap();
+    let after = after_merge(&manifest, &merged, &at(1, 4)).unwrap();
     assert_eq!((after.base.is_some(), after.deltas.len()), (true, 1));
     assert_eq!(state_of(&store, &after, &agg(0)), state_of(&store, &manifest, &agg(0)));
     assert!(!state_of(&store, &after, &agg(0)).contains_key(&("a".into(), b"x".to_vec())));
@@ -106,7 +112,7 @@ fn a_state_that_was_all_deleted_has_no_base() {
     manifest = delta(&store, 2, &agg(0), &manifest, rows(&[("a", "x", None)]));
     let objects = store.len();
     let merged = merge_tasks(&store, 2, &[(agg(0), manifest.clone(), MergeRange::whole(&manifest))]).remove(0);
-    assert_eq!(after_merge(&manifest, &merged, 1, 3), Some(Manifest::default()));
+    assert_eq!(after_merge(&manifest, &merged, &at(1, 3)), Some(Manifest::default()));
     assert_eq!(store.len(), objects, "no object is written for no rows");
 }
 
@@ -122,12 +128,12 @@ fn small_tasks_share_an_object_and_large_ones_do_not() {
     let bases: Vec<_> = merged
         .iter()
         .zip(&manifests)
-        .map(|(merged, before)| after_merge(before, merged, 1, 2).unwrap().base.unwrap().object)
+        .map(|(merged, before)| after_merge(before, merged, &at(1, 2)).unwrap().base.unwrap().object)
         .collect();
     assert_ne!(bases[0], bases[1]);
     assert!(bases[1..].iter().all(|base| *base == bases[1]), "{bases:?}");
     for (p, merged) in (0..5).zip(&merged) {
-        let after = after_merge(&manifests[p as usize], merged, 1, 2).unwrap();
+        let after = after_merge(&manifests[p as usize], merged, &at(1, 2)).unwrap();
         assert_eq!(state_of(&store, &after, &agg(p)).len(), 1);
     }
 }
@@ -138,12 +144,13 @@ fn a_merge_is_not_taken_up_too_late_or_elsewhere_or_on_other_state() {
     let first = delta(&store, 1, &agg(0), &Manifest::default(), rows(&[("a", "x", Some("1"))]));
     let second = delta(&store, 2, &agg(0), &first, rows(&[("a", "x", Some("2"))]));
     let merged = merge_tasks(&store, 2, &[(agg(0), second.clone(), MergeRange::whole(&second))]).remove(0);
-    assert!(after_merge(&second, &merged, 1, 1002).is_some());
-    assert_eq!(after_merge(&second, &merged, 1, 1003), None, "too late");
-    assert_eq!(after_merge(&second, &merged, 2, 3), None, "another generation");
-    assert_eq!(after_merge(&first, &merged, 1, 3), None, "the second delta was never committed");
-    let base = after_merge(&second, &merged, 1, 3).unwrap();
-    assert_eq!(after_merge(&base, &merged, 1, 4), None, "taken up already");
+    assert!(after_merge(&second, &merged, &at(1, 1002)).is_some());
+    assert_eq!(after_merge(&second, &merged, &at(1, 1003)), None, "too late");
+    assert_eq!(after_merge(&second, &merged, &at(2, 3)), None, "another generation");
+    assert_eq!(after_merge(&second, &merged, &name(1, 1, 3, 0)), None, "another slot");
+    assert_eq!(after_merge(&first, &merged, &at(1, 3)), None, "the second delta was never committed");
+    let base = after_merge(&second, &merged, &at(1, 3)).unwrap();
+    assert_eq!(after_merge(&base, &merged, &at(1, 4)), None, "taken up already");
 }
 
 #[test]
@@ -166,10 +173,10 @@ fn merges_change_nothing(epochs: &[Changes], lag: usize) -> Result<(), TestCaseE
     let (mut manifest, mut model) = (Manifest::default(), State::new());
     let mut pending: Vec<(usize, Merged)> = Vec::new();
     let mut taken_up = 0;
-    for (at, changes) in epochs.iter().enumerate() {
-        let epoch = at as u64 + 1;
-        while let Some((_, merged)) = pending.first().filter(|(ready, _)| *ready <= at) {
-            if let Some(after) = after_merge(&manifest, merged, 1, epoch) {
+    for (turn, changes) in epochs.iter().enumerate() {
+        let epoch = turn as u64 + 1;
+        while let Some((_, merged)) = pending.first().filter(|(ready, _)| *ready <= turn) {
+            if let Some(after) = after_merge(&manifest, merged, &at(1, epoch)) {
                 manifest = after;
                 taken_up += 1;
             }
@@ -194,7 +201,7 @@ fn merges_change_nothing(epochs: &[Changes], lag: usize) -> Result<(), TestCaseE
         prop_assert_eq!(&state_of(&store, &manifest, &task), &model, "after epoch {}", epoch);
         if let (Some(range), true) = (plan_merge(&manifest), pending.is_empty()) {
             let merged = merge_tasks(&store, epoch, &[(task.clone(), manifest.clone(), range)]).remove(0);
-            pending.push((at + 1 + lag, merged));
+            pending.push((turn + 1 + lag, merged));
         }
     }
     prop_assert!(epochs.len() < 60 || taken_up > 0, "no merge was ever taken up");
@@ -236,7 +243,7 @@ fn a_merged_object_is_collected_exactly_when_it_can_no_longer_be_taken_up() {
     let log = GenerationLog::new(Rc::new(store.clone()), PREFIX.to_owned());
     let manifest = delta(&store, 1, &agg(0), &Manifest::default(), rows(&[("a", "x", Some("1"))]));
     let merged = merge_tasks(&store, 1, &[(agg(0), manifest.clone(), MergeRange::whole(&manifest))]).remove(0);
-    let base = after_merge(&manifest, &merged, 1, 2).unwrap().base.unwrap().object;
+    let base = after_merge(&manifest, &merged, &at(1, 2)).unwrap().base.unwrap().object;
     let collected_at = |generation, epoch| {
         let object = Some(name(1, 0, 1, 1).to_string());
         let commit = CommitMetadata { generation, epoch, slot: 0, object };
@@ -247,10 +254,10 @@ fn a_merged_object_is_collected_exactly_when_it_can_no_longer_be_taken_up() {
     };
     for epoch in [1, 2, 500, 1_000, 1_001, 1_002] {
         // The next epoch that may take it up is the one after the committed one.
-        let may_be_taken_up = after_merge(&manifest, &merged, 1, epoch + 1).is_some();
+        let may_be_taken_up = after_merge(&manifest, &merged, &at(1, epoch + 1)).is_some();
         assert_eq!(collected_at(1, epoch), !may_be_taken_up, "at epoch {epoch} ({base})");
     }
     run(log.mark_fenced(2)).unwrap();
     assert!(collected_at(1, 2), "generation 1 is fenced");
-    assert_eq!(after_merge(&manifest, &merged, 2, 1), None);
+    assert_eq!(after_merge(&manifest, &merged, &at(2, 1)), None);
 }
