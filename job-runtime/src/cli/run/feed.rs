@@ -96,26 +96,23 @@ pub(super) fn choose(args: &RunArgs, planned: &Planned, cluster: &Cluster) -> Re
 }
 
 impl Feed {
-    /// Writes some more. Never completes when there is nothing more to write.
-    pub async fn step(&mut self) -> Result<(), FeedError> {
+    /// Writes some more, and says whether there is more still.
+    pub async fn step(&mut self) -> Result<bool, FeedError> {
         match self {
-            Self::Pilot(pilot) if !pilot.done => pilot.step().await,
-            Self::Files(files) if !files.open.is_empty() => files.step().await,
-            _ => std::future::pending().await,
+            Self::Elsewhere => Ok(false),
+            Self::Pilot(pilot) => {
+                pilot.step().await?;
+                Ok(!pilot.done)
+            }
+            Self::Files(files) => {
+                files.step().await?;
+                Ok(!files.open.is_empty())
+            }
         }
     }
 
-    /// Whether it had something to write, and has written all of it.
-    pub fn is_finished(&self) -> bool {
-        match self {
-            Self::Elsewhere => false,
-            Self::Pilot(pilot) => pilot.done,
-            Self::Files(files) => files.open.is_empty(),
-        }
-    }
-
-    /// Whether it writes nothing.
-    pub const fn is_empty(&self) -> bool {
+    /// Whether it writes nothing itself.
+    pub const fn is_elsewhere(&self) -> bool {
         matches!(self, Self::Elsewhere)
     }
 

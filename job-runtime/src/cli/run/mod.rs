@@ -8,7 +8,7 @@
 mod feed;
 mod tail;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -149,7 +149,7 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
     let running = start_slots(slots, &spec, &lineage, &tuning, &log, &env, &metrics, &observed);
     let tail = Tail::start(&planned, &args.print, &log).await.map_err(Failure::failed)?;
     let shown = Shows { view, lines, started: env.monotonic(), env: Rc::clone(&env), ends_after: args.run_for };
-    drive(args, running, feed, tail, shown, view_asked, job.epoch_interval).await
+    drive(args, running, Feeding::start(feed), tail, shown, view_asked, job.epoch_interval).await
 }
 
 fn start_logs(view: &LiveView) -> Result<Option<logs::Tail>, Failure> {
@@ -238,7 +238,7 @@ enum Ending {
 async fn drive(
     args: RunArgs,
     mut running: Running,
-    mut feed: Feed,
+    feeding: Feeding,
     mut tail: Tail,
     shows: Shows,
     mut view_asked: tokio::sync::mpsc::UnboundedReceiver<()>,
@@ -252,9 +252,8 @@ async fn drive(
         tokio::select! {
             biased;
             () = &mut stop => break Ending::Stopped,
-            _ = view_asked.recv() => break Ending::Stopped,
+            Some(()) = view_asked.recv() => break Ending::Stopped,
             failed = first_end(&mut running.slots) => break failed.map_or_else(Ending::Failed, |()| Ending::Done),
-            fed = feed.step() => fed.map_err(Failure::failed)?,
             () = shows.env.sleep(Duration::from_millis(100)) => {}
         }
         ticks += 1;
@@ -267,14 +266,17 @@ async fn drive(
         if args.run_for.is_some_and(|limit| shows.elapsed() >= limit) {
             break Ending::Done;
         }
-        let ends_by_itself = feed.is_finished() || (args.until_caught_up && feed.is_empty());
+        let ends_by_itself = feeding.is_finished() || (args.until_caught_up && feeding.is_elsewhere());
         if ends_by_itself && quiet.look(&running.board.borrow(), now) {
             break Ending::Done;
         }
     };
-    let failure = match ending {
-        Ending::Failed(error) => Some(error),
-        Ending::Done | Ending::Stopped => finish(&mut running, &mut feed, &mut tail, &shows, epoch_interval).await?,
+    let (failure, feed) = match ending {
+        Ending::Failed(error) => (Some(error), Feed::Elsewhere),
+        Ending::Done | Ending::Stopped => {
+            let mut feed = feeding.stop().await?;
+            (finish(&mut running, &mut feed, &mut tail, &shows, epoch_interval).await?, feed)
+        }
     };
     let now = shows.env.monotonic();
     let snapshot = figures.snapshot(&args, &running.board.borrow(), &tail, &shows, now);
@@ -284,6 +286,45 @@ async fn drive(
     }
     println!("{}", snapshot.summary());
     feed.check(&tail)
+}
+
+/// The feed at work, on a task of its own: a write is never cut short.
+struct Feeding {
+    task: tokio::task::JoinHandle<Result<Feed, feed::FeedError>>,
+    stop: Rc<Cell<bool>>,
+    elsewhere: bool,
+}
+
+impl Feeding {
+    fn start(mut feed: Feed) -> Self {
+        let stop = Rc::new(Cell::new(false));
+        let asked = Rc::clone(&stop);
+        let elsewhere = feed.is_elsewhere();
+        let task = tokio::task::spawn_local(async move {
+            while !asked.get() && feed.step().await? {}
+            Ok(feed)
+        });
+        Self { task, stop, elsewhere }
+    }
+
+    const fn is_elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
+    /// Whether it had something to write, and has written all of it.
+    fn is_finished(&self) -> bool {
+        !self.elsewhere && self.task.is_finished()
+    }
+
+    /// Ends it after the write that is under way, and gives the feed back.
+    async fn stop(self) -> Result<Feed, Failure> {
+        self.stop.set(true);
+        match tokio::time::timeout(Duration::from_secs(30), self.task).await {
+            Ok(Ok(feed)) => feed.map_err(Failure::failed),
+            Ok(Err(panic)) => Err(Failure::Failed(format!("the input's task panicked: {panic}"))),
+            Err(_) => Err(Failure::Failed("the input could not be written within 30 s: does the job read it?".to_owned())),
+        }
+    }
 }
 
 /// Lets everything that was made be processed, closes windows where the feed can, and stops the slots.
@@ -298,7 +339,7 @@ async fn finish(
         if closing && !feed.close().map_err(Failure::failed)? {
             break;
         }
-        if feed.is_empty() {
+        if feed.is_elsewhere() {
             break;
         }
         let began = shows.env.monotonic();
