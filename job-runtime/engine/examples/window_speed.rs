@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use freshet_engine::operator::{self, Late, Operator, Sink};
+use freshet_engine::operator::{self, Effects, Late, Operator, Progress, Sink};
 use freshet_engine::{EngineError, Rows};
 use freshet_log::Outgoing;
 use freshet_plan::{Aggregate, AggregateFunction, Column, DataType, Step, Window, WindowAggregate};
@@ -71,6 +71,10 @@ fn rows(from: usize, keys: usize) -> Rows {
     }
 }
 
+fn effects<'a>(out: &'a mut Outgoing, late: &'a mut Late) -> Effects<'a> {
+    Effects { out, late, full_at_bytes: usize::MAX }
+}
+
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
@@ -94,15 +98,17 @@ fn run(name: &str, step: &Step, total: usize, keys: usize) {
         let begun = cpu_seconds();
         for rows in batches {
             let watermark = rows.watermark.value(0);
-            operator::push(&mut operators, &mut sink, rows, &mut out, &mut late).expect("rows");
-            operator::for_each(&mut operators, &mut sink, &mut out, &mut late, |o, context| {
+            operator::push(&mut operators, &mut sink, rows, effects(&mut out, &mut late)).expect("rows");
+            operator::for_each(&mut operators, &mut sink, effects(&mut out, &mut late), |o, context| {
                 o.on_watermark(watermark, context)
             })
             .expect("fires");
             done += BATCH_ROWS;
             if done % ROWS_PER_EPOCH < BATCH_ROWS {
-                operator::for_each(&mut operators, &mut sink, &mut out, &mut late, |o, context| o.on_flush(context))
-                    .expect("flushes");
+                operator::for_each(&mut operators, &mut sink, effects(&mut out, &mut late), |o, context| {
+                    o.on_flush(context).map(|()| Progress::Done)
+                })
+                .expect("flushes");
                 let mut state = RowBuffer::default();
                 operators[0].snapshot(&mut state);
                 snapshots += state.len();
@@ -129,7 +135,7 @@ fn weigh(keys: usize) {
         let columns = vec![rows.batch.column(0).clone(), rows.batch.column(1).clone(), Arc::new(time) as ArrayRef];
         rows.batch = RecordBatch::try_new(rows.batch.schema(), columns).expect("a batch");
         rows.watermark = Int64Array::from_value(-1, BATCH_ROWS);
-        operator::push(&mut operators, &mut sink, rows, &mut out, &mut late).expect("rows");
+        operator::push(&mut operators, &mut sink, rows, effects(&mut out, &mut late)).expect("rows");
     }
     let stats = operators[0].stats();
     let open = resident_mb() - before;

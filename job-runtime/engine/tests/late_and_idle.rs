@@ -375,10 +375,13 @@ fn without_an_event_time_column_the_records_timestamp_is_it() {
     assert_eq!(driven.task.watermark(), Some(999));
 }
 
+/// Something done to a plan.
+type Change<'a> = &'a dyn Fn(&mut Plan);
+
 #[test]
 fn plans_that_do_not_fit_are_refused_by_name() {
     let context = context(1, 1);
-    let refused = |change: &dyn Fn(&mut Plan)| {
+    let refused = |change: Change<'_>| {
         let mut plan = two_stages(window_aggregate(&[ACCOUNT], many_aggregates()));
         change(&mut plan);
         let error =
@@ -394,7 +397,7 @@ fn plans_that_do_not_fit_are_refused_by_name() {
             _ => panic!("a combine"),
         }
     }
-    let cases: [(&str, &dyn Fn(&mut Plan)); 9] = [
+    let cases: [(&str, Change<'_>); 9] = [
         ("has version 9", &|plan| plan.version = 9),
         ("its state has format 7", &|plan| combine(plan).state_version = 7),
         ("is none", &|plan| combine(plan).window = freshet_plan::Window::Tumble { size_ms: 0, offset_ms: 0 }),
@@ -404,7 +407,7 @@ fn plans_that_do_not_fit_are_refused_by_name() {
         ("there is no SUM of STRING", &|plan| combine(plan).aggregates[2].argument_type = Some(DataType::String)),
         ("would be fed with other rows", &|plan| plan.stages[0].chains[0].steps.clear()),
         ("must be merged first", &|plan| {
-            plan.stages[1].chains[0].steps.insert(0, Step::Filter { predicate: Expr::column(0, "") })
+            plan.stages[1].chains[0].steps.insert(0, Step::Filter { predicate: Expr::column(0, "") });
         }),
     ];
     for (why, change) in cases {

@@ -338,6 +338,58 @@ fn a_snapshot_costs_what_changed() {
     assert!(driven.stored.deltas.last().expect("a delta").is_empty());
 }
 
+/// A window with more groups than the output has room for goes out in parts, in the same order, and nothing
+/// is lost when the slot does not ask for the rest but goes on or ends the epoch.
+#[test]
+fn a_full_output_is_gone_on_with() {
+    let context = context(1, 1);
+    let program = program(&plan(), 0, &context);
+    let many: Vec<_> = (0..30_000).map(|n| Payment::new(&format!("a{n}"), n, 3)).collect();
+    let close = common::payments(30_000, &[Payment::new("b", 1, 60)]);
+    let start = || {
+        let mut driven = Driven::new(&program, 0, &context);
+        driven.task.process(&common::payments(0, &many), 0, &mut driven.out).expect("good records");
+        driven.commit();
+        driven
+    };
+    let mut whole = start();
+    whole.task.process(&close, 0, &mut whole.out).expect("good records");
+    assert!(!whole.task.has_more());
+    let whole = written(&whole.out);
+    assert_eq!(whole.len(), 30_000);
+
+    let mut parts = start();
+    parts.task.limit_output(1);
+    parts.task.process(&close, 0, &mut parts.out).expect("good records");
+    let mut found = Vec::new();
+    while parts.task.has_more() {
+        assert!(!parts.out.is_empty() && parts.out.records.len() <= 8_192);
+        found.extend(written(&parts.out));
+        parts.out.clear();
+        parts.task.resume(&mut parts.out).expect("results");
+    }
+    assert_eq!(found, whole);
+
+    let mut flushed = start();
+    flushed.task.limit_output(1);
+    flushed.task.process(&close, 0, &mut flushed.out).expect("good records");
+    assert!(flushed.task.has_more());
+    flushed.commit();
+    assert!(!flushed.task.has_more());
+    assert_eq!(flushed.committed, whole);
+    assert_eq!(flushed.stored.restore(program.task(0)).stats().state_keys, 1);
+
+    let mut gone_on = start();
+    gone_on.task.limit_output(1);
+    gone_on.task.process(&close, 0, &mut gone_on.out).expect("good records");
+    gone_on
+        .task
+        .process(&common::payments(30_001, &[Payment::new("b", 1, 3)]), 0, &mut gone_on.out)
+        .expect("good records");
+    assert_eq!(results(&written(&gone_on.out)), results(&whole));
+    assert_eq!(gone_on.task.stats().late, 1);
+}
+
 #[test]
 fn a_planted_bug_fires_windows_twice_after_recovery() {
     let context = context(1, 1);

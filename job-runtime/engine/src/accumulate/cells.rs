@@ -13,23 +13,15 @@
 //! MIN, MAX of texts, bytes   00 | 01 varint length, bytes
 //! ```
 
-use std::sync::Arc;
-
-use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
-    Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
-    TimestampNanosecondArray, TimestampSecondArray,
-};
 use arrow::buffer::BooleanBuffer;
-use freshet_plan::DataType;
 use freshet_state::rows::{put_varint, take_bytes, take_varint};
 
+use super::Selected;
+use super::each::{each_bytes, each_exact, each_float, each_int};
 use super::number::{put_signed, take_signed};
-use super::spec::{AggregateSpec, Kind, Side};
-use super::{AccumulateError, Selected};
-use crate::column::{ColumnView, Values};
+use super::spec::{Kind, Side};
+use crate::column::ColumnView;
 use crate::group::key::{KeyValue, canonical};
-use crate::types::UTC;
 
 /// What a cell can't do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +48,35 @@ pub(super) struct Counted<T> {
     counts: Vec<u64>,
 }
 
+/// Texts or byte strings, each in a place of its own, and how many bytes they have in all.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Texts {
+    pub(super) cells: Vec<Option<Box<[u8]>>>,
+    bytes: usize,
+}
+
+impl Texts {
+    fn set(&mut self, id: usize, value: Option<Box<[u8]>>) {
+        self.bytes += value.as_deref().map_or(0, <[u8]>::len);
+        self.bytes -= self.cells[id].as_deref().map_or(0, <[u8]>::len);
+        self.cells[id] = value;
+    }
+
+    fn resize(&mut self, groups: usize) {
+        for id in groups..self.cells.len() {
+            self.set(id, None);
+        }
+        self.cells.resize(groups, None);
+    }
+
+    #[inline]
+    fn offer(&mut self, id: usize, value: &[u8], side: Side) {
+        if self.cells[id].as_deref().is_none_or(|old| !side.keeps(old.cmp(value))) {
+            self.set(id, Some(value.into()));
+        }
+    }
+}
+
 /// The cells of all groups, by kind.
 #[derive(Debug, Clone)]
 pub(super) enum Cells {
@@ -67,7 +88,7 @@ pub(super) enum Cells {
     Int(Side, Optional<i64>),
     Decimal(Side, Optional<i128>),
     Float(Side, Optional<f64>),
-    Bytes(Side, Vec<Option<Box<[u8]>>>),
+    Bytes(Side, Texts),
 }
 
 impl<T: Copy + Default> Optional<T> {
@@ -94,7 +115,7 @@ impl<T: Copy + Default> Optional<T> {
         }
     }
 
-    fn get(&self, id: u32) -> Option<T> {
+    pub(super) fn get(&self, id: u32) -> Option<T> {
         self.seen[id as usize].then(|| self.values[id as usize])
     }
 
@@ -125,7 +146,7 @@ impl<T: Copy + Default> Counted<T> {
         self.counts[id] = 0;
     }
 
-    fn get(&self, id: u32) -> Option<(T, u64)> {
+    pub(super) fn get(&self, id: u32) -> Option<(T, u64)> {
         let count = self.counts[id as usize];
         (count > 0).then(|| (self.sums[id as usize], count))
     }
@@ -197,7 +218,7 @@ impl Cells {
             Kind::Int(side) => Self::Int(side, Optional::new()),
             Kind::Decimal(side) => Self::Decimal(side, Optional::new()),
             Kind::Float(side) => Self::Float(side, Optional::new()),
-            Kind::Bytes(side) => Self::Bytes(side, Vec::new()),
+            Kind::Bytes(side) => Self::Bytes(side, Texts::default()),
         }
     }
 
@@ -209,7 +230,7 @@ impl Cells {
             Self::ExactMean(cells) => cells.resize(groups),
             Self::FloatMean(cells) => cells.resize(groups),
             Self::Int(_, cells) => cells.resize(groups),
-            Self::Bytes(_, cells) => cells.resize(groups, None),
+            Self::Bytes(_, texts) => texts.resize(groups),
         }
     }
 
@@ -221,7 +242,7 @@ impl Cells {
             Self::ExactMean(cells) => cells.reset(id),
             Self::FloatMean(cells) => cells.reset(id),
             Self::Int(_, cells) => cells.reset(id),
-            Self::Bytes(_, cells) => cells[id] = None,
+            Self::Bytes(_, texts) => texts.set(id, None),
         }
     }
 
@@ -233,10 +254,7 @@ impl Cells {
             Self::ExactMean(cells) => cells.memory_bytes(),
             Self::FloatMean(cells) => cells.memory_bytes(),
             Self::Int(_, cells) => cells.memory_bytes(),
-            Self::Bytes(_, cells) => {
-                cells.capacity() * size_of::<Option<Box<[u8]>>>()
-                    + cells.iter().flatten().map(|b| b.len()).sum::<usize>()
-            }
+            Self::Bytes(_, texts) => texts.cells.capacity() * size_of::<Option<Box<[u8]>>>() + texts.bytes,
         }
     }
 
@@ -280,9 +298,9 @@ impl Cells {
                     cells.offer(id, canonical(v), |old| side.keeps(float_order(old, v)));
                 })?;
             }
-            Self::Bytes(side, cells) => {
+            Self::Bytes(side, texts) => {
                 let side = *side;
-                each_bytes(values, selected, mask, |id, v| offer_bytes(&mut cells[id], v, side))?;
+                each_bytes(values, selected, mask, |id, v| texts.offer(id, v, side))?;
             }
         }
         if overflow { Err(CellError::Overflow) } else { Ok(()) }
@@ -318,9 +336,9 @@ impl Cells {
                 put_varint(out, cells.counts[id]);
                 put_float(out, cells.sums[id]);
             }
-            Self::Bytes(_, cells) => {
-                out.push(u8::from(cells[id].is_some()));
-                if let Some(value) = &cells[id] {
+            Self::Bytes(_, texts) => {
+                out.push(u8::from(texts.cells[id].is_some()));
+                if let Some(value) = &texts.cells[id] {
                     put_varint(out, value.len() as u64);
                     out.extend_from_slice(value);
                 }
@@ -369,138 +387,15 @@ impl Cells {
                         let value = take_float(bytes, at)?;
                         cells.offer(id, value, |old| side.keeps(float_order(old, value)));
                     }
-                    Self::Bytes(side, cells) => {
+                    Self::Bytes(side, texts) => {
                         let len = take_varint(bytes, at)?;
-                        offer_bytes(&mut cells[id], take_bytes(bytes, at, len)?, *side);
+                        texts.offer(id, take_bytes(bytes, at, len)?, *side);
                     }
                     Self::Count(_) | Self::ExactMean(_) | Self::FloatMean(_) => return None,
                 }
             }
         }
         Some(if overflow { Err(CellError::Overflow) } else { Ok(()) })
-    }
-
-    /// The results of groups `ids`.
-    pub fn finish(&self, ids: &[u32], spec: &AggregateSpec) -> Result<ArrayRef, AccumulateError> {
-        Ok(match self {
-            Self::Count(counts) => {
-                Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| counts[*id as usize] as i64)))
-            }
-            Self::ExactSum(cells) => exact(ids.iter().map(|id| cells.get(*id)), spec)?,
-            Self::FloatSum(cells) => Arc::new(ids.iter().map(|id| cells.get(*id)).collect::<Float64Array>()),
-            Self::ExactMean(cells) if spec.output == DataType::Double => {
-                let mean = |(sum, count)| sum as f64 / count as f64;
-                Arc::new(ids.iter().map(|id| cells.get(*id).map(mean)).collect::<Float64Array>())
-            }
-            Self::ExactMean(cells) => {
-                let DataType::Decimal(_, scale) = spec.output else { return Err(spec.overflow()) };
-                let more_digits = u32::from(scale - spec.scale);
-                let mean = |(sum, count)| decimal_mean(sum, count, more_digits).ok_or_else(|| spec.overflow());
-                let means = ids.iter().map(|id| cells.get(*id).map(mean).transpose()).collect::<Result<Vec<_>, _>>()?;
-                exact(means.into_iter(), spec)?
-            }
-            Self::FloatMean(cells) => {
-                let mean = |(sum, count)| sum / count as f64;
-                Arc::new(ids.iter().map(|id| cells.get(*id).map(mean)).collect::<Float64Array>())
-            }
-            Self::Int(_, cells) => {
-                ints(ids.iter().map(|id| cells.get(*id)), &spec.output).ok_or_else(|| spec.overflow())?
-            }
-            Self::Decimal(_, cells) => exact(ids.iter().map(|id| cells.get(*id)), spec)?,
-            Self::Float(_, cells) if spec.output == DataType::Float => {
-                Arc::new(ids.iter().map(|id| cells.get(*id).map(|v| v as f32)).collect::<Float32Array>())
-            }
-            Self::Float(_, cells) => Arc::new(ids.iter().map(|id| cells.get(*id)).collect::<Float64Array>()),
-            Self::Bytes(_, cells) => {
-                let values = ids.iter().map(|id| cells[*id as usize].as_deref());
-                if spec.output == DataType::String {
-                    let texts =
-                        values.map(|v| v.map(std::str::from_utf8).transpose()).collect::<Result<StringArray, _>>();
-                    Arc::new(texts.map_err(|_| AccumulateError::Damaged { aggregate: spec.name.clone() })?)
-                } else {
-                    Arc::new(values.collect::<BinaryArray>())
-                }
-            }
-        })
-    }
-}
-
-impl Selected<'_> {
-    #[inline]
-    fn each(self, mask: Option<&BooleanBuffer>, mut f: impl FnMut(usize, usize)) {
-        let pairs = self.rows.iter().zip(self.ids).map(|(row, id)| (*id as usize, *row as usize));
-        match mask {
-            None => pairs.for_each(|(id, row)| f(id, row)),
-            Some(mask) => pairs.filter(|(_, row)| mask.value(*row)).for_each(|(id, row)| f(id, row)),
-        }
-    }
-}
-
-fn each_exact(
-    values: Values<'_>,
-    selected: Selected<'_>,
-    mask: Option<&BooleanBuffer>,
-    mut f: impl FnMut(usize, i128),
-) -> Result<(), CellError> {
-    match values {
-        Values::Int8(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Int16(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Int32(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Int64(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Decimal(v) => selected.each(mask, |id, row| f(id, v[row])),
-        _ => return Err(CellError::Type),
-    }
-    Ok(())
-}
-
-fn each_int(
-    values: Values<'_>,
-    selected: Selected<'_>,
-    mask: Option<&BooleanBuffer>,
-    mut f: impl FnMut(usize, i64),
-) -> Result<(), CellError> {
-    match values {
-        Values::Boolean(v) => selected.each(mask, |id, row| f(id, v.value(row).into())),
-        Values::Int8(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Int16(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Int32(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Int64(v) => selected.each(mask, |id, row| f(id, v[row])),
-        _ => return Err(CellError::Type),
-    }
-    Ok(())
-}
-
-fn each_float(
-    values: Values<'_>,
-    selected: Selected<'_>,
-    mask: Option<&BooleanBuffer>,
-    mut f: impl FnMut(usize, f64),
-) -> Result<(), CellError> {
-    match values {
-        Values::Float32(v) => selected.each(mask, |id, row| f(id, v[row].into())),
-        Values::Float64(v) => selected.each(mask, |id, row| f(id, v[row])),
-        _ => return Err(CellError::Type),
-    }
-    Ok(())
-}
-
-fn each_bytes(
-    values: Values<'_>,
-    selected: Selected<'_>,
-    mask: Option<&BooleanBuffer>,
-    mut f: impl FnMut(usize, &[u8]),
-) -> Result<(), CellError> {
-    match values {
-        Values::String(v) => selected.each(mask, |id, row| f(id, v.value(row).as_bytes())),
-        Values::Bytes(v) => selected.each(mask, |id, row| f(id, v.value(row))),
-        _ => return Err(CellError::Type),
-    }
-    Ok(())
-}
-
-fn offer_bytes(cell: &mut Option<Box<[u8]>>, value: &[u8], side: Side) {
-    if cell.as_deref().is_none_or(|old| !side.keeps(old.cmp(value))) {
-        *cell = Some(value.into());
     }
 }
 
@@ -510,55 +405,4 @@ fn put_float(out: &mut Vec<u8>, value: f64) {
 
 fn take_float(bytes: &[u8], at: &mut usize) -> Option<f64> {
     take_bytes(bytes, at, 8)?.try_into().ok().map(f64::from_le_bytes)
-}
-
-/// `sum / count` with `more_digits` more digits after the point than the sum has, rounded half up.
-fn decimal_mean(sum: i128, count: u64, more_digits: u32) -> Option<i128> {
-    let count = i128::from(count);
-    let power = 10_i128.checked_pow(more_digits)?;
-    let whole = (sum / count).checked_mul(power)?;
-    // The rest is below 2^64, so its digits fit.
-    let rest = (sum % count) * power;
-    let (digits, left) = (rest / count, rest % count);
-    let up = if left.abs() * 2 >= count { sum.signum() } else { 0 };
-    whole.checked_add(digits + up)
-}
-
-/// Exact results as BIGINT or DECIMAL.
-fn exact(values: impl Iterator<Item = Option<i128>>, spec: &AggregateSpec) -> Result<ArrayRef, AccumulateError> {
-    let overflow = || spec.overflow();
-    if let DataType::Decimal(precision, scale) = spec.output {
-        let limit = 10_i128.pow(u32::from(precision));
-        let fits = |v: i128| if v > -limit && v < limit { Ok(v) } else { Err(overflow()) };
-        let array = values.map(|v| v.map(fits).transpose()).collect::<Result<Decimal128Array, _>>()?;
-        Ok(Arc::new(array.with_precision_and_scale(precision, scale as i8).map_err(|_| overflow())?))
-    } else {
-        let fits = |v: i128| i64::try_from(v).map_err(|_| overflow());
-        Ok(Arc::new(values.map(|v| v.map(fits).transpose()).collect::<Result<Int64Array, _>>()?))
-    }
-}
-
-/// Integers, Booleans, dates and timestamps as an array of their type; `None` when one does not fit.
-fn ints(values: impl Iterator<Item = Option<i64>>, data_type: &DataType) -> Option<ArrayRef> {
-    fn narrow<T: TryFrom<i64>, A: FromIterator<Option<T>>>(values: impl Iterator<Item = Option<i64>>) -> Option<A> {
-        values.map(|v| v.map(T::try_from).transpose()).collect::<Result<A, _>>().ok()
-    }
-    Some(match data_type {
-        DataType::Boolean => Arc::new(values.map(|v| v.map(|v| v != 0)).collect::<BooleanArray>()),
-        DataType::TinyInt => Arc::new(narrow::<i8, Int8Array>(values)?),
-        DataType::SmallInt => Arc::new(narrow::<i16, Int16Array>(values)?),
-        DataType::Int => Arc::new(narrow::<i32, Int32Array>(values)?),
-        DataType::BigInt => Arc::new(values.collect::<Int64Array>()),
-        DataType::Date => Arc::new(narrow::<i32, Date32Array>(values)?),
-        DataType::Timestamp(digits) | DataType::TimestampLtz(digits) => {
-            let zone = matches!(data_type, DataType::TimestampLtz(_)).then_some(UTC);
-            match digits {
-                0 => Arc::new(values.collect::<TimestampSecondArray>().with_timezone_opt(zone)),
-                3 => Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone_opt(zone)),
-                6 => Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone_opt(zone)),
-                _ => Arc::new(values.collect::<TimestampNanosecondArray>().with_timezone_opt(zone)),
-            }
-        }
-        _ => return None,
-    })
 }

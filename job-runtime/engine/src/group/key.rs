@@ -349,12 +349,9 @@ mod tests {
             (Some("a"), None),
             (None, None),
         ];
-        let column = |get: fn(&(Option<&'static str>, Option<&'static str>)) -> Option<&'static str>| -> ArrayRef {
-            Arc::new(pairs.iter().map(get).collect::<StringArray>())
-        };
-        let batch =
-            RecordBatch::try_from_iter_with_nullable([("x", column(|p| p.0), true), ("y", column(|p| p.1), true)])
-                .expect("a batch");
+        let x: ArrayRef = Arc::new(pairs.iter().map(|pair| pair.0).collect::<StringArray>());
+        let y: ArrayRef = Arc::new(pairs.iter().map(|pair| pair.1).collect::<StringArray>());
+        let batch = RecordBatch::try_from_iter_with_nullable([("x", x, true), ("y", y, true)]).expect("a batch");
         let writer = KeyWriter::new(&batch, &[0, 1]).expect("key columns");
         let mut keys = Vec::new();
         for row in 0..pairs.len() {

@@ -43,12 +43,14 @@ pub trait Operator {
     /// What the operator can't compute; the task fails.
     fn on_rows(&mut self, input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError>;
 
-    /// Every row with an event time ≤ `watermark` has come. Called with growing values only.
+    /// Every row with an event time ≤ `watermark` has come. An operator that stops because the output is
+    /// full ([`Context::is_full`]) is called again, with this watermark or a greater one, before anything
+    /// else; what lies behind it does not hear of the watermark until it is done.
     ///
     /// # Errors
     /// What the operator can't compute; the task fails.
-    fn on_watermark(&mut self, _watermark: i64, _context: &mut Context<'_>) -> Result<(), EngineError> {
-        Ok(())
+    fn on_watermark(&mut self, _watermark: i64, _context: &mut Context<'_>) -> Result<Progress, EngineError> {
+        Ok(Progress::Done)
     }
 
     /// An epoch ends.
@@ -113,6 +115,15 @@ pub fn of_window(step: &Step) -> Result<Box<dyn Operator>, EngineError> {
     })
 }
 
+/// How far a call came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All is done.
+    Done,
+    /// The output is full; there is more to emit.
+    More,
+}
+
 /// What an operator holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OperatorStats {
@@ -156,12 +167,28 @@ pub trait Sink {
 /// The name of the state of watermark marks, sent and heard.
 pub const MARKS: &str = "marks";
 
+/// What a call to a chain does besides changing its state.
+pub struct Effects<'a> {
+    /// Records to write.
+    pub out: &'a mut Outgoing,
+    /// Late rows.
+    pub late: &'a mut Late,
+    /// From how many bytes in `out` on the output is full.
+    pub full_at_bytes: usize,
+}
+
+impl Effects<'_> {
+    /// The same, for a shorter time.
+    fn again(&mut self) -> Effects<'_> {
+        Effects { out: self.out, late: self.late, full_at_bytes: self.full_at_bytes }
+    }
+}
+
 /// What lies behind an operator, for the time of one call.
 pub struct Context<'a> {
     behind: &'a mut [Box<dyn Operator>],
     sink: &'a mut dyn Sink,
-    out: &'a mut Outgoing,
-    late: &'a mut Late,
+    effects: Effects<'a>,
 }
 
 impl Context<'_> {
@@ -170,12 +197,18 @@ impl Context<'_> {
     /// # Errors
     /// Whatever an operator behind this one, or the sink, can't do.
     pub fn emit(&mut self, rows: Rows) -> Result<(), EngineError> {
-        push(self.behind, self.sink, rows, self.out, self.late)
+        push(self.behind, self.sink, rows, self.effects.again())
+    }
+
+    /// Whether an operator with much to emit should stop for now.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.effects.out.bytes.len() >= self.effects.full_at_bytes
     }
 
     /// Rows that came after their window had closed.
     pub fn late(&mut self) -> &mut Late {
-        self.late
+        self.effects.late
     }
 }
 
@@ -187,38 +220,36 @@ pub fn push(
     operators: &mut [Box<dyn Operator>],
     sink: &mut dyn Sink,
     rows: Rows,
-    out: &mut Outgoing,
-    late: &mut Late,
+    effects: Effects<'_>,
 ) -> Result<(), EngineError> {
     if rows.batch.num_rows() == 0 {
         return Ok(());
     }
     match operators.split_first_mut() {
-        None => sink.write(&rows, out),
-        Some((operator, behind)) => operator.on_rows(0, rows, &mut Context { behind, sink, out, late }),
+        None => sink.write(&rows, effects.out),
+        Some((operator, behind)) => operator.on_rows(0, rows, &mut Context { behind, sink, effects }),
     }
 }
 
-/// Calls `each` for every operator from the front, with what lies behind it.
+/// Calls `each` for every operator from the front, with what lies behind it, as long as it says `Done`.
 ///
 /// # Errors
 /// Whatever one of them can't do.
 pub fn for_each(
     operators: &mut [Box<dyn Operator>],
     sink: &mut dyn Sink,
-    out: &mut Outgoing,
-    late: &mut Late,
-    mut each: impl FnMut(&mut dyn Operator, &mut Context<'_>) -> Result<(), EngineError>,
-) -> Result<(), EngineError> {
+    mut effects: Effects<'_>,
+    mut each: impl FnMut(&mut dyn Operator, &mut Context<'_>) -> Result<Progress, EngineError>,
+) -> Result<Progress, EngineError> {
     let mut rest = operators;
     while let Some((operator, behind)) = rest.split_first_mut() {
-        each(
-            operator.as_mut(),
-            &mut Context { behind: &mut *behind, sink: &mut *sink, out: &mut *out, late: &mut *late },
-        )?;
+        let context = &mut Context { behind: &mut *behind, sink: &mut *sink, effects: effects.again() };
+        if each(operator.as_mut(), context)? == Progress::More {
+            return Ok(Progress::More);
+        }
         rest = behind;
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 /// Late rows of one call to a task.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use freshet_state::rows::RowBuffer;
 
 use super::windows::Windows;
-use super::{Context, Operator, OperatorStats, WindowSpec};
+use super::{Context, Operator, OperatorStats, Progress, WindowSpec};
 use crate::{EngineError, Rows};
 
 /// The operator of [`freshet_plan::Step::WindowAggregate`].
@@ -28,7 +28,7 @@ impl Operator for WindowAggregateOperator {
         self.windows.accumulate(&rows, |row| late.row(&rows, row))
     }
 
-    fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<(), EngineError> {
+    fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
         fire(&mut self.windows, watermark, context)
     }
 
@@ -57,14 +57,14 @@ impl Operator for WindowAggregateOperator {
     }
 }
 
-/// Fires the windows that `watermark` closes, in the order of their ends and of their groups' keys.
-pub(super) fn fire(windows: &mut Windows, watermark: i64, context: &mut Context<'_>) -> Result<(), EngineError> {
-    let before = windows.fired;
-    while let Some((start, mut window)) = windows.close_first(watermark) {
-        windows.spec.results(start, &window, before, |rows| context.emit(rows))?;
-        windows.forget(start, &mut window);
-        windows.recycle(window);
+/// Fires the windows that `watermark` closes, in the order of their ends and of their groups' keys, until
+/// the output is full.
+pub(super) fn fire(windows: &mut Windows, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
+    while let Some(rows) = windows.next_results(watermark)? {
+        context.emit(rows)?;
+        if context.is_full() {
+            return Ok(Progress::More);
+        }
     }
-    windows.fired = before.max(watermark);
-    Ok(())
+    Ok(Progress::Done)
 }

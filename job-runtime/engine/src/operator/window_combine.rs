@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{BinaryBuilder, Int64Array};
 
 use super::windows::{OpenWindow, Windows, key_array};
-use super::{Context, Operator, OperatorStats, WindowSpec};
+use super::{Context, Operator, OperatorStats, Progress, WindowSpec};
 use crate::accumulate::AggregateSpec;
 use crate::repartition::partial_rows;
 use crate::{EngineError, Rows};
@@ -85,9 +85,9 @@ impl Operator for WindowCombineOperator {
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: i64, _context: &mut Context<'_>) -> Result<(), EngineError> {
+    fn on_watermark(&mut self, watermark: i64, _context: &mut Context<'_>) -> Result<Progress, EngineError> {
         self.windows.fired = watermark;
-        Ok(())
+        Ok(Progress::Done)
     }
 
     fn on_flush(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {

@@ -13,7 +13,7 @@ use freshet_state::rows::RowBuffer;
 
 use super::window_aggregate::fire;
 use super::windows::Windows;
-use super::{Context, LateGroups, Operator, OperatorStats, WindowSpec};
+use super::{Context, LateGroups, Operator, OperatorStats, Progress, WindowSpec};
 use crate::repartition::PartialColumns;
 use crate::types::arrow_schema;
 use crate::{EngineError, Rows};
@@ -62,7 +62,7 @@ impl Operator for WindowMergeOperator {
         Ok(())
     }
 
-    fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<(), EngineError> {
+    fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
         fire(&mut self.windows, watermark, context)
     }
 

@@ -7,7 +7,11 @@
 //! restore* → restored → ( ( process | tick )* → flush → snapshot )*
 //! ```
 //!
-//! Between two calls nothing is in flight. When a call fails, the task's state is somewhere between two
+//! A call gives all the output that there is, unless the output is limited ([`Task::limit_output`]): then a
+//! window with many groups goes out in parts, and the slot asks for the rest ([`Task::resume`]) as it has
+//! room for it. An epoch ends with nothing left over: a flush asks for all of it.
+//!
+//! Between two calls nothing else is in flight. When a call fails, the task's state is somewhere between two
 //! batches: the slot throws the task away and begins anew from what is committed.
 
 mod dead_letter;
@@ -24,7 +28,7 @@ pub use program::StageProgram;
 pub use source::{EVENT_TIME_MISSING, EVENT_TIME_OUT_OF_RANGE, SOURCE};
 
 use crate::EngineError;
-use crate::operator::{self, Late, MARKS, Operator, Sink};
+use crate::operator::{self, Effects, Late, MARKS, Operator, Progress, Sink};
 use crate::watermark::NONE;
 use dead_letter::DeadLetters;
 use source::{Bad, Source};
@@ -104,8 +108,9 @@ pub struct Task {
     source: Source,
     chains: Vec<Chain>,
     dead_letters: DeadLetters,
-    /// The greatest watermark that the chains have been given.
+    /// The greatest watermark that the chains are done with.
     advanced: i64,
+    full_at_bytes: usize,
     stats: TaskStats,
 }
 
@@ -123,7 +128,16 @@ impl Task {
         chains: Vec<Chain>,
         dead_letters: DeadLetters,
     ) -> Self {
-        Self { partition, context, source, chains, dead_letters, advanced: NONE, stats: TaskStats::default() }
+        Self {
+            partition,
+            context,
+            source,
+            chains,
+            dead_letters,
+            advanced: NONE,
+            full_at_bytes: usize::MAX,
+            stats: TaskStats::default(),
+        }
     }
 
     /// One row of stored state, in the order base, deltas…; a later row for a key replaces an earlier one;
@@ -173,13 +187,15 @@ impl Task {
         Ok(())
     }
 
-    /// Processes records of this task's input partition, and fires the windows that they close. `now_ms`
+    /// Processes records of this task's input partition, and fires the windows that they close (those that
+    /// were left to fire before, first). `now_ms`
     /// is the wall clock, for idleness only. A batch without records may say that the end was reached.
     ///
     /// # Errors
     /// A bad record where the job says `Fail`; an expression, a result or a record that can't be.
     pub fn process(&mut self, batch: &Fetched, now_ms: i64, out: &mut Outgoing) -> Result<(), EngineError> {
         let before = self.count_in(batch, out);
+        self.advance(usize::MAX, out)?;
         let (rows, bad) = self.source.read(batch, now_ms)?;
         for bad in bad {
             self.bad_record(batch, bad, out)?;
@@ -187,10 +203,11 @@ impl Task {
         let mut late = Late::default();
         if let Some(rows) = rows {
             for Chain { operators, sink } in &mut self.chains {
-                operator::push(operators, sink.as_mut(), rows.clone(), out, &mut late)?;
+                let effects = Effects { out, late: &mut late, full_at_bytes: self.full_at_bytes };
+                operator::push(operators, sink.as_mut(), rows.clone(), effects)?;
             }
         }
-        self.advance(out, &mut late)?;
+        self.advance(self.full_at_bytes, out)?;
         self.stats.late += self.dead_letters.late(batch, late, &self.context, out)?;
         self.count_out(before, out);
         Ok(())
@@ -204,7 +221,30 @@ impl Task {
     pub fn tick(&mut self, now_ms: i64, stage_watermark: Option<i64>, out: &mut Outgoing) -> Result<(), EngineError> {
         let before = Before::of(out);
         self.source.tick(now_ms, stage_watermark);
-        self.advance(out, &mut Late::default())?;
+        self.advance(self.full_at_bytes, out)?;
+        self.count_out(before, out);
+        Ok(())
+    }
+
+    /// From how many bytes of keys and values in `out` on [`Task::process`], [`Task::tick`] and
+    /// [`Task::resume`] stop firing windows, and leave the rest for later. Without it they never stop.
+    pub const fn limit_output(&mut self, full_at_bytes: usize) {
+        self.full_at_bytes = full_at_bytes;
+    }
+
+    /// Whether windows are left to fire because the output was full.
+    #[must_use]
+    pub const fn has_more(&self) -> bool {
+        self.source.watermark() > self.advanced
+    }
+
+    /// Goes on firing windows, once `out` has room again.
+    ///
+    /// # Errors
+    /// An expression or a result that can't be.
+    pub fn resume(&mut self, out: &mut Outgoing) -> Result<(), EngineError> {
+        let before = Before::of(out);
+        self.advance(self.full_at_bytes, out)?;
         self.count_out(before, out);
         Ok(())
     }
@@ -215,11 +255,13 @@ impl Task {
     /// An expression or a result that can't be.
     pub fn flush(&mut self, out: &mut Outgoing) -> Result<(), EngineError> {
         let before = Before::of(out);
+        self.advance(usize::MAX, out)?;
         let idle = self.source.is_idle();
         let mut late = Late::default();
         for Chain { operators, sink } in &mut self.chains {
-            operator::for_each(operators, sink.as_mut(), out, &mut late, |operator, context| {
-                operator.on_flush(context)
+            let effects = Effects { out, late: &mut late, full_at_bytes: usize::MAX };
+            operator::for_each(operators, sink.as_mut(), effects, |operator, context| {
+                operator.on_flush(context).map(|()| Progress::Done)
             })?;
             sink.on_flush(idle, out);
         }
@@ -276,18 +318,27 @@ impl Task {
         stats
     }
 
-    /// Gives the chains the source's watermark, if it is a new one.
-    fn advance(&mut self, out: &mut Outgoing, late: &mut Late) -> Result<(), EngineError> {
+    /// Gives the chains the source's watermark, if it is a new one or not all of them are done with it.
+    fn advance(&mut self, full_at_bytes: usize, out: &mut Outgoing) -> Result<(), EngineError> {
         let watermark = self.source.watermark();
         if watermark <= self.advanced {
             return Ok(());
         }
-        self.advanced = watermark;
+        // What fires is never late: its time is above every watermark that has fired.
+        let mut late = Late::default();
+        let mut all = Progress::Done;
         for Chain { operators, sink } in &mut self.chains {
-            operator::for_each(operators, sink.as_mut(), out, late, |operator, context| {
+            let effects = Effects { out, late: &mut late, full_at_bytes };
+            let progress = operator::for_each(operators, sink.as_mut(), effects, |operator, context| {
                 operator.on_watermark(watermark, context)
             })?;
-            sink.on_watermark(watermark);
+            match progress {
+                Progress::Done => sink.on_watermark(watermark),
+                Progress::More => all = Progress::More,
+            }
+        }
+        if all == Progress::Done {
+            self.advanced = watermark;
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ use crate::{EngineError, Rows};
 
 /// Writes rows to a user's topic.
 ///
-/// A record's timestamp is its row's event time. A record with a key is placed by Murmur2 of the key, as
+/// A record's timestamp is its row's event time (0 for times before 1970, which Kafka has none for). A record
+/// with a key is placed by Murmur2 of the key, as
 /// Java's clients do; records without keys all go to one partition, that of the task's number, so that a
 /// task's output stays in order.
 pub(super) struct TopicWriter {

@@ -14,7 +14,7 @@ use crate::{EngineError, Rows, repartition};
 /// The name of the state of a source's watermark.
 pub const SOURCE: &str = "source";
 
-/// A record without event time: its column is null, or the record has no timestamp.
+/// A record without event time: its column is null.
 pub const EVENT_TIME_MISSING: &str = "EventTimeMissing";
 /// A record whose event time is no time of this world: see [`MAX_EVENT_TIME_MS`].
 pub const EVENT_TIME_OUT_OF_RANGE: &str = "EventTimeOutOfRange";
@@ -147,8 +147,10 @@ impl TopicReader {
         origin: &UInt32Array,
     ) -> Result<Int64Array, EngineError> {
         let Some((position, name)) = &self.event_time else {
-            let timestamp = |record: &u32| batch.records[*record as usize].timestamp_ms;
-            return Ok(origin.values().iter().map(timestamp).map(|time| (time >= 0).then_some(time)).collect());
+            // Without a time there are no windows, only output records that carry it: a record without
+            // timestamp is as good as any.
+            let timestamp = |record: &u32| batch.records[*record as usize].timestamp_ms.max(0);
+            return Ok(Int64Array::from_iter_values(origin.values().iter().map(timestamp)));
         };
         let column = rows.column(*position);
         let times = timestamps_ms(column)
@@ -166,17 +168,13 @@ impl TopicReader {
     ) -> Result<Option<Rows>, EngineError> {
         let in_range = |time: i64| (-MAX_EVENT_TIME_MS..=MAX_EVENT_TIME_MS).contains(&time);
         let good = times.null_count() == 0 && times.values().iter().all(|time| in_range(*time));
-        let rows = |times: Int64Array| Rows {
-            batch,
-            watermark: times.clone(),
-            event_time: times,
-            origin: Some(origin.clone()),
-        };
+        let rows = Rows { batch, watermark: times.clone(), event_time: times, origin: Some(origin) };
         if good {
-            return Ok(Some(rows(times)));
+            return Ok(Some(rows));
         }
         let name = self.event_time.as_ref().map_or("the record's timestamp", |(_, name)| name);
-        for (time, record) in times.iter().zip(origin.values()) {
+        let records = rows.origin.iter().flat_map(UInt32Array::values);
+        for (time, record) in rows.event_time.iter().zip(records) {
             let (reason, detail) = match time {
                 Some(time) if in_range(time) => continue,
                 None => (EVENT_TIME_MISSING, format!("{name} is null; it holds the event time")),
@@ -185,9 +183,9 @@ impl TopicReader {
             bad.push(Bad { index: *record as usize, reason, detail });
         }
         bad.sort_by_key(|bad| bad.index);
-        let kept: BooleanArray = times.iter().map(|time| Some(time.is_some_and(in_range))).collect();
+        let kept: BooleanArray = rows.event_time.iter().map(|time| Some(time.is_some_and(in_range))).collect();
         // Nulls are filtered out below, so that what is left has none.
-        let rows = select(rows(times), &kept)?;
+        let rows = select(rows, &kept)?;
         Ok(rows.map(|rows| Rows { event_time: Int64Array::new(rows.event_time.values().clone(), None), ..rows }))
     }
 }

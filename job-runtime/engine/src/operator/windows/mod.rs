@@ -30,6 +30,8 @@ pub(crate) struct Windows {
     pub spec: Arc<WindowSpec>,
     accumulated: Vec<AggregateSpec>,
     open: BTreeMap<i64, OpenWindow>,
+    /// The window whose results are going out.
+    firing: Option<results::Firing>,
     /// Windows that have been emptied, kept for their memory.
     spare: Vec<OpenWindow>,
     assignment: Assignment,
@@ -73,6 +75,7 @@ impl Windows {
             spec,
             accumulated,
             open: BTreeMap::new(),
+            firing: None,
             spare: Vec::new(),
             assignment: Assignment::default(),
             deleted: Deleted::default(),
@@ -126,15 +129,6 @@ impl Windows {
             window.accumulators.merge(id, partials.partial.value(row)).map_err(|error| self.spec.failed(&error))?;
         }
         Ok(())
-    }
-
-    /// Takes off the first window that `watermark` closes: its start and what it holds.
-    pub fn close_first(&mut self, watermark: i64) -> Option<(i64, OpenWindow)> {
-        let (start, _) = self.open.first_key_value()?;
-        if self.spec.window.last_instant(*start) > watermark {
-            return None;
-        }
-        self.open.pop_first()
     }
 
     /// Takes off the first window, closed or not.
