@@ -20,7 +20,7 @@ fn key(number: u64) -> Option<Vec<u8>> {
 
 /// The value of record `number`: every thirteenth is a tombstone, the others differ in length.
 fn value(number: u64) -> Option<Vec<u8>> {
-    (number % 13 != 0).then(|| format!("{number:0>width$}", width = (number % 97) as usize).into_bytes())
+    (!number.is_multiple_of(13)).then(|| format!("{number:0>width$}", width = (number % 97) as usize).into_bytes())
 }
 
 /// Loads records 0..`count`, record n into partition n mod `partitions`.
