@@ -40,13 +40,13 @@ fn the_s3_server_serves_survives_a_kill_and_leaves_nothing() {
 #[test]
 fn a_broker_that_can_not_start_says_why() {
     let options = KafkaOptions::default().property("log.segment.bytes", "not a number");
-    let error = KafkaServer::start_temporary(options).expect_err("a segment of `not a number` bytes");
+    let error = KafkaServer::start_temporary(&options).expect_err("a segment of `not a number` bytes");
     assert!(error.to_string().contains("log.segment.bytes"), "{error}");
 }
 
 #[test]
 fn a_broker_stops_in_order_and_leaves_nothing() {
-    let mut server = KafkaServer::start_temporary(KafkaOptions::default()).unwrap();
+    let mut server = KafkaServer::start_temporary(&KafkaOptions::default()).unwrap();
     let folder = server.folder().to_owned();
     assert!(TcpStream::connect(server.bootstrap()).is_ok());
     server.stop().unwrap();

@@ -78,8 +78,8 @@ fn run(task: Task) -> Result<(), LabError> {
             let options =
                 KafkaOptions { port: Some(port), properties: properties.into_iter().collect(), ..Default::default() };
             let mut server = match keep {
-                Some(folder) => KafkaServer::start(&folder, options)?,
-                None => KafkaServer::start_temporary(options)?,
+                Some(folder) => KafkaServer::start(&folder, &options)?,
+                None => KafkaServer::start_temporary(&options)?,
             };
             println!("Kafka serves on {}; its log is {}/broker.log", server.bootstrap(), server.folder().display());
             println!("Ctrl-C stops it");

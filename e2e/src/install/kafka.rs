@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::LabError;
-use crate::servers::kafka::{BrokerProperties, broker_command, log_tail_of};
-use crate::servers::process::{ServerProcess, Undertaking};
+use crate::servers::kafka::{BrokerProperties, broker_command};
+use crate::servers::process::{ServerProcess, Undertaking, log_tail};
 
 use super::cache::Cache;
 use super::command::{run, sha256_of};
@@ -135,7 +135,7 @@ fn archive_classes(kafka: &KafkaInstallation, folder: &Path) -> Result<(), LabEr
     Err(LabError::Died {
         server: "kafka".to_owned(),
         status: "it wrote no class archive".to_owned(),
-        tail: log_tail_of(&log),
+        tail: log_tail(&log),
         log,
     })
 }

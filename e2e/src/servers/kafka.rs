@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::LabError;
 use crate::install::{Cache, KafkaInstallation, installed_kafka};
 
-use super::process::{ServerProcess, Undertaking, log_tail};
+use super::process::{ServerProcess, Undertaking};
 use super::{Scratch, copy_folder, free_port};
 
 /// How long a start may take on a machine that is busy with other things.
@@ -37,8 +37,8 @@ impl Default for KafkaOptions {
 impl KafkaOptions {
     /// These options with one broker property more.
     #[must_use]
-    pub fn property(mut self, name: &str, value: impl ToString) -> Self {
-        self.properties.insert(name.to_owned(), value.to_string());
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        self.properties.insert(name.to_owned(), value.to_owned());
         self
     }
 }
@@ -60,10 +60,10 @@ impl KafkaServer {
     ///
     /// # Errors
     /// When Kafka is not installed, or does not start within two minutes.
-    pub fn start_temporary(options: KafkaOptions) -> Result<Self, LabError> {
+    pub fn start_temporary(options: &KafkaOptions) -> Result<Self, LabError> {
         let scratch = Scratch::new("kafka")?;
         let folder = scratch.path().to_owned();
-        let mut server = Self::launch(&folder, &options, &Undertaking { remove: Some(folder.clone()), owner: None })?;
+        let mut server = Self::launch(&folder, options, &Undertaking { remove: Some(folder.clone()), owner: None })?;
         server.scratch = Some(scratch);
         Ok(server)
     }
@@ -72,8 +72,8 @@ impl KafkaServer {
     ///
     /// # Errors
     /// When Kafka is not installed, or does not start within two minutes.
-    pub fn start(folder: &Path, options: KafkaOptions) -> Result<Self, LabError> {
-        Self::launch(folder, &options, &Undertaking::default())
+    pub fn start(folder: &Path, options: &KafkaOptions) -> Result<Self, LabError> {
+        Self::launch(folder, options, &Undertaking::default())
     }
 
     pub(super) fn launch(folder: &Path, options: &KafkaOptions, clear: &Undertaking) -> Result<Self, LabError> {
@@ -252,9 +252,4 @@ pub(crate) fn broker_command(
     command.arg("-cp").arg(format!("{}/*", installation.jars.display()));
     command.arg("kafka.Kafka").arg(properties).current_dir(folder);
     Ok(command)
-}
-
-/// The last lines of a broker's log.
-pub(crate) fn log_tail_of(log: &Path) -> String {
-    log_tail(log)
 }

@@ -203,7 +203,7 @@ fn undertaker(group: u32, clear: &Undertaking) -> Result<(Child, ChildStdin), La
 if [ -n "$3" ]; then while kill -0 "$3" 2>/dev/null; do sleep 1; done
 else read -r word; [ "$word" = done ] && exit 0
 fi
-kill -s KILL "-$1" 2>/dev/null
+kill -s KILL -- "-$1" 2>/dev/null
 [ -z "$2" ] || rm -rf -- "$2""#;
     let remove = clear.remove.as_deref().unwrap_or(Path::new(""));
     let owner = clear.owner.map(|id| id.to_string()).unwrap_or_default();

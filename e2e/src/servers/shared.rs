@@ -55,7 +55,7 @@ impl SharedKafka {
 }
 
 fn own() -> Result<SharedKafka, LabError> {
-    let server = KafkaServer::start_temporary(KafkaOptions::default())?;
+    let server = KafkaServer::start_temporary(&KafkaOptions::default())?;
     let log = server.folder().join("broker.log");
     Ok(SharedKafka { bootstrap: server.bootstrap(), log, _own: Some(server) })
 }

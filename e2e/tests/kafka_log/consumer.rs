@@ -20,7 +20,7 @@ fn key(number: u64) -> Option<Vec<u8>> {
 
 /// The value of record `number`: every thirteenth is a tombstone, the others differ in length.
 fn value(number: u64) -> Option<Vec<u8>> {
-    (number % 13 != 0).then(|| format!("{number:0>width$}", width = (number % 97) as usize).into_bytes())
+    (!number.is_multiple_of(13)).then(|| format!("{number:0>width$}", width = (number % 97) as usize).into_bytes())
 }
 
 /// Loads records 0..`count`, record n into partition n mod `partitions`.
@@ -271,4 +271,32 @@ fn dropping_a_reader_or_its_future_loses_nothing_and_takes_no_time() {
             started.elapsed()
         );
     });
+}
+
+#[test]
+fn an_idle_reader_and_producer_cost_next_to_nothing() {
+    run(async {
+        let log = log();
+        let topic = topic(&log, "idle", 4).await;
+        let positions: Vec<_> = (0..4).map(|number| (TopicPartition::new(&topic, number), 0)).collect();
+        let mut consumer = log.consumer(&positions).await.unwrap();
+        let mut producer = log.producer(&unique("tx")).await.unwrap();
+        commit(&mut producer, &values(&topic, &["x"])).await;
+        let quiet = Duration::from_secs(3);
+        while freshet_env::deadline(&env(), Duration::from_secs(1), consumer.next()).await.is_some() {}
+        let (before, started) = (cpu_ticks(), Instant::now());
+        let spurious = freshet_env::deadline(&env(), quiet, consumer.next()).await;
+        assert!(spurious.is_none(), "nothing happened, and yet there is {spurious:?}");
+        let ticks = cpu_ticks() - before;
+        // Only a figure: tests beside this one may be at work in the same process.
+        println!("idle: {:.2} % of a core", ticks as f64 / started.elapsed().as_secs_f64());
+        drop(producer);
+    });
+}
+
+/// CPU time of this process, in hundredths of a second.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

@@ -10,7 +10,7 @@ use crate::shared::*;
 
 #[test]
 fn transactions_and_readers_survive_a_killed_broker() {
-    let mut server = KafkaServer::start_temporary(KafkaOptions::default()).unwrap();
+    let mut server = KafkaServer::start_temporary(&KafkaOptions::default()).unwrap();
     let config = KafkaConfig::new(server.bootstrap(), "outage");
     run(async move {
         let log = KafkaLog::connect(config, env()).unwrap();
@@ -60,7 +60,7 @@ fn transactions_and_readers_survive_a_killed_broker() {
 
 #[test]
 fn a_broker_that_hangs_makes_a_commit_indefinite_and_a_take_over_clears_it() {
-    let server = KafkaServer::start_temporary(KafkaOptions::default()).unwrap();
+    let server = KafkaServer::start_temporary(&KafkaOptions::default()).unwrap();
     let mut config = KafkaConfig::new(server.bootstrap(), "hanging");
     config.transaction_timeout = Duration::from_secs(2);
     run(async move {

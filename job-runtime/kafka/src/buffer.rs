@@ -69,6 +69,13 @@ impl Buffer {
         !state.closed
     }
 
+    /// Waits up to `limit` until the slot reads no more; whether it is so.
+    pub(crate) fn wait_until_closed(&self, limit: Duration) -> bool {
+        let open = |state: &mut State| !state.closed;
+        let (state, _) = self.room.wait_timeout_while(self.lock(), limit, open).unwrap_or_else(PoisonError::into_inner);
+        state.closed
+    }
+
     /// Whether the slot wants no records now.
     pub(crate) fn is_paused(&self) -> bool {
         self.lock().paused
@@ -182,7 +189,9 @@ mod tests {
         buffer.set_paused(true);
         assert!(buffer.wait_while_paused(Duration::from_millis(1)));
         assert!(buffer.is_paused());
+        assert!(!buffer.wait_until_closed(Duration::from_millis(1)));
         buffer.close();
         assert!(!buffer.wait_while_paused(Duration::from_secs(60)));
+        assert!(buffer.wait_until_closed(Duration::from_secs(60)));
     }
 }

@@ -132,9 +132,15 @@ impl Reader {
             return failure.classify(Action::Ask, &format!("reading {partition} at offset {offset}"));
         }
         let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
-        match self.queue.consumer().fetch_watermarks(&partition.topic, number, self.request_timeout) {
-            Ok((low, high)) => LogError::OffsetGone { partition, wanted: offset, low, high },
-            Err(error) => classify(&error, Action::Ask, &format!("asking for the bounds of {partition}")),
+        // librdkafka has given this partition up. So the reader must not go on before it can say so.
+        loop {
+            let error = match self.queue.consumer().fetch_watermarks(&partition.topic, number, self.request_timeout) {
+                Ok((low, high)) => return LogError::OffsetGone { partition, wanted: offset, low, high },
+                Err(error) => classify(&error, Action::Ask, &format!("asking for the bounds of {partition}")),
+            };
+            if !matches!(error, LogError::Unavailable(_)) || self.buffer.wait_until_closed(LOOK_UP_EVERY) {
+                return error;
+            }
         }
     }
 }
@@ -243,10 +249,11 @@ impl Batches {
             let mut batch = self.open[place].take()?;
             self.positions[place] = batch.next_offset;
             self.guesses[place] = (batch.bytes.len(), batch.records.len());
-            let high = queue.high(place).unwrap_or(batch.next_offset);
+            let high = queue.high(place);
             // What lies between here and the high watermark after an end is not visible yet.
-            batch.high = if batch.at_end { batch.next_offset } else { high.max(batch.next_offset) };
-            batch.at_end |= batch.next_offset >= high;
+            let visible = high.filter(|_| !batch.at_end).unwrap_or(batch.next_offset);
+            batch.high = visible.max(batch.next_offset);
+            batch.at_end |= high.is_some_and(|high| batch.next_offset >= high);
             Some(batch)
         });
         let taken = taken.collect();

@@ -122,6 +122,15 @@ impl KafkaProducer {
         Failure::of(code).classify(Action::Transact, &doing)
     }
 
+    /// Why a record could not be delivered, if one could not.
+    fn undelivered(&self) -> Option<LogError> {
+        let error = self.client.context().take_undelivered()?;
+        // A fence shows up first as records that are purged; the client knows why.
+        let fatal = self.client.client().fatal_error();
+        let fatal = fatal.map(|(code, text)| Failure { code, fatal: true, text });
+        Some(fatal.map_or(error, |failure| failure.classify(Action::Transact, "writing records")))
+    }
+
     fn queue(&self, batch: &Outgoing, record: &OutgoingRecord, handle: usize, topic: &str) -> Result<(), Code> {
         let partition = i32::try_from(record.partition).unwrap_or(i32::MAX);
         let timestamp_ms = record.timestamp_ms.max(EARLIEST_TIMESTAMP_MS);
@@ -209,7 +218,7 @@ impl Producer for KafkaProducer {
         self.usable()?;
         let full = self.in_flight();
         while self.in_flight() > full / 2 {
-            if let Some(error) = self.client.context().take_undelivered() {
+            if let Some(error) = self.undelivered() {
                 return self.keep(Err(error));
             }
             self.env.sleep(DRAIN_LOOK).await;
@@ -224,19 +233,12 @@ impl Producer for KafkaProducer {
             let delivered = self.call(move |client| Ok(native::wait_until_delivered(client, wait))).await?;
             if !delivered {
                 let text = format!("{} records are not acknowledged after {wait:?}", self.in_flight());
-                return self.keep(Err(LogError::Indefinite(text)));
+                let error = self.client.context().explain(LogError::Indefinite(text));
+                return self.keep(Err(error));
             }
         }
-        match self.client.context().take_undelivered() {
-            None => Ok(()),
-            Some(error) => {
-                // A fence shows up first as records that are purged; the client knows why.
-                let fatal = self.client.client().fatal_error();
-                let fatal = fatal.map(|(code, text)| Failure { code, fatal: true, text });
-                let error = fatal.map_or(error, |failure| failure.classify(Action::Transact, "writing records"));
-                self.keep(Err(error))
-            }
-        }
+        let undelivered = self.undelivered().map_or(Ok(()), Err);
+        self.keep(undelivered)
     }
 
     async fn send_offsets(
