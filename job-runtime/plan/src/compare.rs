@@ -1,1 +1,276 @@
-//! Comparing a plan with a state: see the crate essay.
+//! Comparing plans: what becomes of the state of an old plan under a new one.
+//!
+//! State is found by the ids of stateful operators, which come from their meaning. So two plans compare by their
+//! operators: one that is in both, with the same format of state and of internal records, goes on where it was; one
+//! that is only in the old plan would leave its state behind; one that is only in the new begins empty.
+
+use std::collections::BTreeMap;
+
+use crate::{Input, Output, Plan, Step, WindowAggregate};
+
+/// What becomes of the state of an old plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compatibility {
+    /// The plans compute the same in the same way.
+    Identical,
+    /// Every operator's state goes on; new operators begin empty.
+    Compatible,
+    /// As [`Compatibility::Compatible`], once the internal topics of these operators are empty: their records'
+    /// format, or the stage that writes them, changes.
+    CompatibleAfterDraining {
+        /// Ids of the operators whose internal topics must be empty.
+        operators: Vec<String>,
+    },
+    /// State of the old plan has no operator in the new one, and would be dropped.
+    CompatibleWithDroppedState {
+        /// Ids of the operators whose state would be dropped.
+        operators: Vec<String>,
+        /// Ids of operators that go on once their internal topics are empty.
+        draining: Vec<String>,
+    },
+    /// The new plan can't go on from the old one's state.
+    Incompatible {
+        /// Why, a sentence each.
+        reasons: Vec<String>,
+    },
+}
+
+/// A stateful operator, as state sees it.
+#[derive(Debug, PartialEq, Eq)]
+struct Stateful<'a> {
+    state_version: u32,
+    /// Where it gets rows: the topic, or the version of its internal topic and the stage that writes it.
+    feed: Feed<'a>,
+    /// What its rows of state hold, in order.
+    layout: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Feed<'a> {
+    Topic(&'a str),
+    Internal { from_stage: &'a str, format_version: u32 },
+}
+
+/// What becomes of the state of `old` under `new`.
+#[must_use]
+pub fn compare(old: &Plan, new: &Plan) -> Compatibility {
+    if old == new || old.fingerprint() == new.fingerprint() {
+        return Compatibility::Identical;
+    }
+    let mut reasons = Vec::new();
+    if new.version < old.version {
+        reasons.push(format!("the new plan has version {}, older than the state's {}", new.version, old.version));
+    }
+    let (before, after) = (operators(old), operators(new));
+    let has_internal = before.values().any(|operator| matches!(operator.feed, Feed::Internal { .. }));
+    if old.max_parallelism != new.max_parallelism && has_internal {
+        reasons.push(format!(
+            "maxParallelism is {} and was {}: keys would be in other partitions of internal topics than their state",
+            new.max_parallelism, old.max_parallelism
+        ));
+    }
+    let (mut dropped, mut draining) = (Vec::new(), Vec::new());
+    for (id, operator) in &before {
+        let Some(other) = after.get(id) else {
+            dropped.push((*id).to_owned());
+            continue;
+        };
+        if operator.state_version != other.state_version {
+            reasons.push(format!(
+                "operator {id} keeps its state in format {}, and the state is in format {}",
+                other.state_version, operator.state_version
+            ));
+        }
+        if operator.layout != other.layout {
+            reasons.push(format!(
+                "operator {id} keeps other columns in its state: {}, not {}",
+                other.layout, operator.layout
+            ));
+        }
+        match (&operator.feed, &other.feed) {
+            (Feed::Topic(topic), Feed::Topic(new_topic)) if topic == new_topic => {}
+            (before @ Feed::Internal { .. }, after @ Feed::Internal { .. }) if before == after => {}
+            (Feed::Internal { .. }, Feed::Internal { .. }) => draining.push((*id).to_owned()),
+            _ => reasons
+                .push(format!("operator {id} would run in another stage than its state's, over other partitions")),
+        }
+    }
+    if !reasons.is_empty() {
+        Compatibility::Incompatible { reasons }
+    } else if !dropped.is_empty() {
+        Compatibility::CompatibleWithDroppedState { operators: dropped, draining }
+    } else if !draining.is_empty() {
+        Compatibility::CompatibleAfterDraining { operators: draining }
+    } else {
+        Compatibility::Compatible
+    }
+}
+
+fn operators(plan: &Plan) -> BTreeMap<&str, Stateful<'_>> {
+    let mut found = BTreeMap::new();
+    for stage in &plan.stages {
+        let feed = || match &stage.input {
+            Input::Topic(source) => Feed::Topic(&source.topic),
+            Input::Repartition(source) => Feed::Internal {
+                from_stage: &source.from_stage,
+                format_version: written_version(plan, &source.operator),
+            },
+        };
+        for step in stage.chains.iter().flat_map(|chain| &chain.steps) {
+            if let Step::WindowAggregate(aggregate) | Step::WindowMerge(aggregate) = step {
+                let operator =
+                    Stateful { state_version: aggregate.state_version, feed: feed(), layout: layout(aggregate) };
+                found.insert(aggregate.id.as_str(), operator);
+            }
+        }
+    }
+    found
+}
+
+/// The version of the records that the plan writes for `operator`.
+fn written_version(plan: &Plan, operator: &str) -> u32 {
+    let outputs = plan.stages.iter().flat_map(|stage| &stage.chains).map(|chain| &chain.output);
+    let mut versions = outputs.filter_map(|output| match output {
+        Output::Repartition { operator: fed, format_version, .. } if fed == operator => Some(*format_version),
+        _ => None,
+    });
+    versions.next().unwrap_or(0)
+}
+
+fn layout(aggregate: &WindowAggregate) -> String {
+    let group = aggregate.group_columns.iter().map(|column| column.data_type.to_string());
+    let calls = aggregate.aggregates.iter().map(|call| {
+        let argument = call.argument_type.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string);
+        let distinct = if call.distinct { "DISTINCT " } else { "" };
+        format!("{:?}({distinct}{argument})", call.function).to_uppercase()
+    });
+    group.chain(calls).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Aggregate, AggregateFunction, Chain, Column, DataType, Format, RepartitionSource, Stage, TopicSink,
+        TopicSource, Window,
+    };
+
+    fn aggregate(id: &str) -> WindowAggregate {
+        WindowAggregate {
+            id: id.into(),
+            window: Window::Tumble { size_ms: 1_000, offset_ms: 0 },
+            time_column: 0,
+            group: vec![1],
+            group_columns: vec![Column::new("k", DataType::String)],
+            aggregates: vec![Aggregate {
+                name: "COUNT(*)".into(),
+                function: AggregateFunction::Count,
+                argument: None,
+                argument_type: None,
+                distinct: false,
+                filter: None,
+                data_type: DataType::BigInt,
+            }],
+            state_version: 1,
+        }
+    }
+
+    fn sink() -> Output {
+        Output::Topic(TopicSink {
+            table: "s".into(),
+            topic: "s".into(),
+            format: Format::Json,
+            columns: vec![],
+            key: vec![],
+        })
+    }
+
+    fn source(steps: Vec<Step>, output: Output) -> Stage {
+        let input = Input::Topic(TopicSource {
+            table: "t".into(),
+            topic: "t".into(),
+            format: Format::Json,
+            columns: vec![],
+            key: vec![],
+            key_trusted: false,
+            event_time: None,
+        });
+        Stage { id: "t-0000".into(), input, chains: vec![Chain { statement: 0, steps, output }] }
+    }
+
+    fn plan(stages: Vec<Stage>) -> Plan {
+        Plan { version: 1, max_parallelism: 8, stages }
+    }
+
+    fn one_stage(ids: &[&str]) -> Plan {
+        plan(ids.iter().map(|id| source(vec![Step::WindowAggregate(aggregate(id))], sink())).collect())
+    }
+
+    fn two_stages(id: &str, format_version: u32) -> Plan {
+        let output = Output::Repartition { operator: id.into(), key: vec![0], columns: vec![], format_version };
+        let first = source(vec![Step::WindowCombine(aggregate(id))], output);
+        let input = Input::Repartition(RepartitionSource {
+            operator: id.into(),
+            from_stage: "t-0000".into(),
+            columns: vec![],
+            format_version,
+        });
+        let chain = Chain { statement: 0, steps: vec![Step::WindowMerge(aggregate(id))], output: sink() };
+        plan(vec![first, Stage { id: id.into(), input, chains: vec![chain] }])
+    }
+
+    #[test]
+    fn state_goes_on_by_operator() {
+        assert_eq!(compare(&one_stage(&["a"]), &one_stage(&["a"])), Compatibility::Identical);
+        assert_eq!(compare(&one_stage(&["a"]), &one_stage(&["a", "b"])), Compatibility::Compatible);
+        let dropped = Compatibility::CompatibleWithDroppedState { operators: vec!["b".into()], draining: vec![] };
+        assert_eq!(compare(&one_stage(&["a", "b"]), &one_stage(&["a"])), dropped);
+    }
+
+    #[test]
+    fn names_for_people_do_not_count() {
+        let mut other = one_stage(&["a"]);
+        if let Step::WindowAggregate(aggregate) = &mut other.stages[0].chains[0].steps[0] {
+            aggregate.aggregates[0].name = "how many".into();
+        }
+        other.stages[0].chains[0].statement = 7;
+        assert_eq!(compare(&one_stage(&["a"]), &other), Compatibility::Identical);
+    }
+
+    #[test]
+    fn another_internal_format_is_drained_first() {
+        let draining = Compatibility::CompatibleAfterDraining { operators: vec!["a".into()] };
+        assert_eq!(compare(&two_stages("a", 1), &two_stages("a", 2)), draining);
+    }
+
+    #[test]
+    fn other_state_is_incompatible() {
+        let reason = |old: &Plan, new: &Plan| match compare(old, new) {
+            Compatibility::Incompatible { reasons } => reasons.join("; "),
+            other => panic!("{other:?}"),
+        };
+        let mut newer = one_stage(&["a"]);
+        if let Step::WindowAggregate(aggregate) = &mut newer.stages[0].chains[0].steps[0] {
+            aggregate.state_version = 2;
+        }
+        assert!(reason(&one_stage(&["a"]), &newer).contains("format 2"));
+
+        let mut other = one_stage(&["a"]);
+        if let Step::WindowAggregate(aggregate) = &mut other.stages[0].chains[0].steps[0] {
+            aggregate.group_columns[0].data_type = DataType::BigInt;
+        }
+        assert!(reason(&one_stage(&["a"]), &other).contains("other columns"));
+
+        let mut wider = two_stages("a", 1);
+        wider.max_parallelism = 16;
+        assert!(reason(&two_stages("a", 1), &wider).contains("maxParallelism is 16 and was 8"));
+        assert!(reason(&one_stage(&["a"]), &two_stages("a", 1)).contains("another stage"));
+    }
+
+    #[test]
+    fn parallelism_matters_only_with_internal_topics() {
+        let mut wider = one_stage(&["a"]);
+        wider.max_parallelism = 16;
+        assert_eq!(compare(&one_stage(&["a"]), &wider), Compatibility::Compatible);
+    }
+}

@@ -172,7 +172,9 @@ impl Display for Literal {
 /// A literal as its type shows it: with the decimal point, the date, the name of the type.
 fn write_literal(f: &mut Formatter<'_>, value: &Literal, data_type: &DataType) -> Result {
     match (value, data_type) {
-        (Literal::Decimal(digits), DataType::Decimal(_, scale)) => f.write_str(&with_point(digits, usize::from(*scale))),
+        (Literal::Decimal(digits), DataType::Decimal(_, scale)) => {
+            f.write_str(&with_point(digits, usize::from(*scale)))
+        }
         (Literal::Int(days), DataType::Date) => write!(f, "DATE '{}'", date(*days)),
         (Literal::Int(value), DataType::Timestamp(digits) | DataType::TimestampLtz(digits)) => {
             let unit = 10_i64.pow(u32::from(*digits));
@@ -242,7 +244,11 @@ mod tests {
             (
                 binary(
                     BinaryOp::And,
-                    binary(BinaryOp::Or, binary(BinaryOp::Gt, a.clone(), int(1)), binary(BinaryOp::Eq, b.clone(), int(2))),
+                    binary(
+                        BinaryOp::Or,
+                        binary(BinaryOp::Gt, a.clone(), int(1)),
+                        binary(BinaryOp::Eq, b.clone(), int(2)),
+                    ),
                     Expr::IsNull { expr: Box::new(a.clone()), negated: true },
                 ),
                 "(a > 1 OR b = 2) AND a IS NOT NULL",

@@ -123,6 +123,16 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// As manifests name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+        }
+    }
+}
+
 /// One line of steps from a stage's input to one output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -163,7 +163,11 @@ impl Parser<'_> {
     }
 
     fn expect(&mut self, wanted: char) -> Result<(), TypeError> {
-        if self.eat(wanted) { Ok(()) } else { Err(self.error(format!("`{wanted}` is missing at character {}", self.at + 1))) }
+        if self.eat(wanted) {
+            Ok(())
+        } else {
+            Err(self.error(format!("`{wanted}` is missing at character {}", self.at + 1)))
+        }
     }
 
     fn word(&mut self) -> &str {
@@ -230,7 +234,11 @@ impl Parser<'_> {
         }
         let digits = self.number()?;
         self.expect(')')?;
-        if matches!(digits, 0 | 3 | 6 | 9) { Ok(digits) } else { Err(self.error("a timestamp has 0, 3, 6 or 9 fractional digits")) }
+        if matches!(digits, 0 | 3 | 6 | 9) {
+            Ok(digits)
+        } else {
+            Err(self.error("a timestamp has 0, 3, 6 or 9 fractional digits"))
+        }
     }
 
     fn fields(&mut self) -> Result<DataType, TypeError> {
@@ -271,7 +279,10 @@ mod tests {
         ] {
             assert_eq!(text.parse::<DataType>().map(|t| t.to_string()), Ok(text.to_owned()));
         }
-        assert_eq!("row< a int , b decimal >".parse::<DataType>().map(|t| t.to_string()), Ok("STRUCT<a INT, b DECIMAL(10,0)>".to_owned()));
+        assert_eq!(
+            "row< a int , b decimal >".parse::<DataType>().map(|t| t.to_string()),
+            Ok("STRUCT<a INT, b DECIMAL(10,0)>".to_owned())
+        );
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! GROUP BY: keys, aggregates, and what stands over them.
 
-use std::ops::ControlFlow;
-
 use arrow_schema::{Field, Fields};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as DfColumn, Result as DfResult};
 use datafusion_expr::expr::{AggregateFunction as DfAggregate, AggregateFunctionParams};
 use datafusion_expr::{Cast, Expr as DfExpr};
 use freshet_plan::{AggregateFunction, DataType};
-use sqlparser::ast::{Expr, Query, Spanned, Visit, Visitor};
+use sqlparser::ast::{Expr, Spanned};
 use sqlparser::tokenizer::Span;
 
 use crate::arrow_types::{from_arrow, to_arrow};
@@ -18,6 +16,7 @@ use crate::error::{Outcome, SqlError, all};
 use crate::functions::{self, Known};
 use crate::relation::{Relation, RelationColumn, Typed, WINDOW_COLUMNS, WINDOW_TYPE};
 use crate::select::Planner;
+use crate::walk::first;
 
 /// How rows are grouped.
 #[derive(Debug, Clone)]
@@ -75,34 +74,14 @@ pub(crate) fn contains_aggregate(expr: &Expr) -> Option<(String, Span)> {
 }
 
 fn aggregate_where(expr: &Expr, wanted: &dyn Fn(&str) -> bool) -> Option<(String, Span)> {
-    struct Search<'a>(&'a dyn Fn(&str) -> bool, usize);
-    impl Visitor for Search<'_> {
-        type Break = (String, Span);
-        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
-            self.1 += 1;
-            ControlFlow::Continue(())
+    first(expr, &|inner| match inner {
+        Expr::Function(function) => {
+            let name = functions::name(function);
+            let is_wanted = matches!(functions::known(&name), Known::Aggregate(_)) && wanted(&name);
+            is_wanted.then(|| (name.to_uppercase(), inner.span()))
         }
-        fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
-            self.1 -= 1;
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
-            match expr {
-                Expr::Function(function) if self.1 == 0 => {
-                    let name = functions::name(function);
-                    match functions::known(&name) {
-                        Known::Aggregate(_) if (self.0)(&name) => ControlFlow::Break((name.to_uppercase(), expr.span())),
-                        _ => ControlFlow::Continue(()),
-                    }
-                }
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    match expr.visit(&mut Search(wanted, 0)) {
-        ControlFlow::Break(found) => Some(found),
-        ControlFlow::Continue(()) => None,
-    }
+        _ => None,
+    })
 }
 
 impl Planner<'_> {
@@ -136,7 +115,10 @@ impl Planner<'_> {
         let grouping = Grouping { output: output(&keys, &calls), keys, aggregates: calls };
         let over = Relation { grouping: Some(grouping), ..relation };
         let outputs = all(outputs.into_iter().zip(names).map(|(bound, name)| {
-            Ok(RelationColumn { name: name.clone(), value: self.over_groups(bound, &over, |bound, over| self.typed(bound, over))? })
+            Ok(RelationColumn {
+                name: name.clone(),
+                value: self.over_groups(bound, &over, |bound, over| self.typed(bound, over))?,
+            })
         }));
         let having = having
             .map(|bound| self.over_groups(bound, &over, |bound, over| self.condition(bound, over, "HAVING")))
@@ -164,7 +146,10 @@ impl Planner<'_> {
             .collect();
         if !missing.is_empty() {
             let span = if keys.is_empty() { *window_span } else { place() };
-            let message = format!("rows of a window are grouped by window_start and window_end; {} is missing", missing.join(" and "));
+            let message = format!(
+                "rows of a window are grouped by window_start and window_end; {} is missing",
+                missing.join(" and ")
+            );
             return Err(site.error(span, message).help(format!("add {} to GROUP BY", missing.join(", "))).into());
         }
         let others = keys.iter().filter(|bound| !WINDOW_COLUMNS.iter().any(|(_, inner)| is_window(bound, inner)));
@@ -246,14 +231,15 @@ impl Planner<'_> {
         let [argument] = args.as_slice() else {
             return Err(error(format!("{} has one argument", name.to_uppercase())).into());
         };
-        let every_row = function == AggregateFunction::Count && !distinct && constant(argument).is_some_and(|value| !value.is_null());
+        let every_row = function == AggregateFunction::Count
+            && !distinct
+            && constant(argument).is_some_and(|value| !value.is_null());
         let (argument, data_type) = if every_row {
             (None, DataType::BigInt)
         } else {
             let value = self.typed(&part(argument), relation)?;
-            let given = from_arrow(&value.data_type).ok_or_else(|| {
-                error(format!("{} of {}", name.to_uppercase(), not_a_column(&value.data_type)))
-            })?;
+            let given = from_arrow(&value.data_type)
+                .ok_or_else(|| error(format!("{} of {}", name.to_uppercase(), not_a_column(&value.data_type))))?;
             let (taken, data_type) = types(function, &given).map_err(&error)?;
             let expr = if taken == given {
                 value.expr
@@ -268,7 +254,13 @@ impl Planner<'_> {
         Ok(Call { function, argument, distinct, filter, data_type, text, raws: vec![raw] })
     }
 
-    fn call_text(&self, name: &str, argument: Option<&Typed>, distinct: bool, filter: Option<&Typed>) -> Outcome<String> {
+    fn call_text(
+        &self,
+        name: &str,
+        argument: Option<&Typed>,
+        distinct: bool,
+        filter: Option<&Typed>,
+    ) -> Outcome<String> {
         let argument = argument.map_or_else(|| Ok("*".to_owned()), |value| self.text(value))?;
         let distinct = if distinct { "DISTINCT " } else { "" };
         let filter = match filter {
@@ -279,11 +271,17 @@ impl Planner<'_> {
     }
 
     /// Puts `bound`, which is over rows, over their groups, and types it with `check`.
-    fn over_groups<T>(&self, bound: Bound, over: &Relation, check: impl Fn(&Bound, &Relation) -> Outcome<T>) -> Outcome<T> {
+    fn over_groups<T>(
+        &self,
+        bound: Bound,
+        over: &Relation,
+        check: impl Fn(&Bound, &Relation) -> Outcome<T>,
+    ) -> Outcome<T> {
         let Some(grouping) = &over.grouping else {
             return Err(self.site.error(bound.span, "there is no GROUP BY").into());
         };
-        let raw = rebased(bound.raw, grouping).map_err(|error| self.site.error(bound.span, crate::bind::explain(&error)))?;
+        let raw =
+            rebased(bound.raw, grouping).map_err(|error| self.site.error(bound.span, crate::bind::explain(&error)))?;
         let stranger = columns_in(&raw).into_iter().find(|name| grouping.output.find(name).is_none());
         if let Some(name) = stranger {
             let span = column_span(&bound.syntax, &name).unwrap_or(bound.span);
@@ -300,14 +298,10 @@ impl Planner<'_> {
 
 /// Where the column `name` stands in `syntax`.
 fn column_span(syntax: &Expr, name: &str) -> Option<Span> {
-    let found = sqlparser::ast::visit_expressions(syntax, |expr| match expr {
-        Expr::Identifier(ident) if ident.value == name => ControlFlow::Break(ident.span),
-        _ => ControlFlow::Continue(()),
-    });
-    match found {
-        ControlFlow::Break(span) => Some(span),
-        ControlFlow::Continue(()) => None,
-    }
+    first(syntax, &|expr| match expr {
+        Expr::Identifier(ident) if ident.value == name => Some(ident.span),
+        _ => None,
+    })
 }
 
 /// `raw` with keys and aggregates replaced by the columns that hold them.
@@ -329,7 +323,10 @@ fn rebased(raw: DfExpr, grouping: &Grouping) -> DfResult<DfExpr> {
 
 /// The rows that a grouping gives.
 fn output(keys: &[Key], calls: &[Call]) -> Fields {
-    let keys = keys.iter().enumerate().map(|(at, key)| Field::new(format!("#key{at}"), to_arrow(&key.data_type), key.value.nullable));
+    let keys = keys
+        .iter()
+        .enumerate()
+        .map(|(at, key)| Field::new(format!("#key{at}"), to_arrow(&key.data_type), key.value.nullable));
     let window = WINDOW_COLUMNS.iter().map(|(_, inner)| Field::new(*inner, WINDOW_TYPE, false));
     let calls = calls.iter().enumerate().map(|(at, call)| {
         Field::new(format!("#agg{at}"), to_arrow(&call.data_type), call.function != AggregateFunction::Count)
@@ -343,7 +340,9 @@ fn types(function: AggregateFunction, given: &DataType) -> Result<(DataType, Dat
     use DataType::{Array, BigInt, Decimal, Double, Float, Int, SmallInt, Struct, TinyInt};
     match (function, given) {
         (Count, _) if matches!(given, Array(_) | Struct(_)) => Ok((given.clone(), BigInt)),
-        (Min | Max, Array(_) | Struct(_)) => Err(format!("{given} has no least and no greatest value; take one of its fields")),
+        (Min | Max, Array(_) | Struct(_)) => {
+            Err(format!("{given} has no least and no greatest value; take one of its fields"))
+        }
         (Count, _) => Ok((given.clone(), BigInt)),
         (Min | Max, _) => Ok((given.clone(), given.clone())),
         (Sum, TinyInt | SmallInt | Int | BigInt) => Ok((BigInt, BigInt)),
@@ -364,7 +363,8 @@ mod tests {
 
     #[test]
     fn sums_and_means_have_the_plans_types() {
-        let rule = |function, given: &str| types(function, &given.parse().expect(given)).map(|(_, gives)| gives.to_string());
+        let rule =
+            |function, given: &str| types(function, &given.parse().expect(given)).map(|(_, gives)| gives.to_string());
         assert_eq!(rule(AggregateFunction::Sum, "INT"), Ok("BIGINT".into()));
         assert_eq!(rule(AggregateFunction::Sum, "DECIMAL(12,2)"), Ok("DECIMAL(38,2)".into()));
         assert_eq!(rule(AggregateFunction::Sum, "FLOAT"), Ok("DOUBLE".into()));

@@ -64,7 +64,10 @@ pub fn from_arrow(data_type: &ArrowType) -> Option<DataType> {
         ArrowType::Timestamp(unit, Some(zone)) if zone.as_ref() == UTC => DataType::TimestampLtz(digits(*unit)),
         ArrowType::List(item) => DataType::Array(Box::new(from_arrow(item.data_type())?)),
         ArrowType::Struct(fields) => DataType::Struct(
-            fields.iter().map(|field| Some((field.name().clone(), from_arrow(field.data_type())?))).collect::<Option<_>>()?,
+            fields
+                .iter()
+                .map(|field| Some((field.name().clone(), from_arrow(field.data_type())?)))
+                .collect::<Option<_>>()?,
         ),
         _ => return None,
     })

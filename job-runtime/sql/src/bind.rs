@@ -13,13 +13,14 @@ use datafusion_common::{DFSchema, DataFusionError, Result as DfResult, ScalarVal
 use datafusion_expr::{BinaryExpr, Cast, Expr as DfExpr, ExprSchemable, Operator};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use sqlparser::ast::{BinaryOperator, Expr, Query, Spanned, Visit, Visitor};
+use sqlparser::ast::{BinaryOperator, Expr, Spanned};
 use sqlparser::tokenizer::Span;
 
 use crate::arrow_types::{from_arrow, in_words};
 use crate::error::{Outcome, Site, SqlError};
 use crate::functions::Functions;
 use crate::names::Scope;
+use crate::walk::inside_out;
 
 /// Plans expressions.
 pub(crate) struct Binder {
@@ -64,18 +65,37 @@ impl Binder {
     }
 
     /// The smallest part of `syntax` that is wrong by itself, as an error there.
-    fn culprit(&self, site: &Site<'_>, syntax: &Expr, schema: &DFSchema, span: Span, error: &DataFusionError) -> SqlError {
-        let mut finder = Finder { binder: self, schema, queries: 0 };
-        match syntax.visit(&mut finder) {
-            ControlFlow::Break((found, error)) => {
-                site.error(if found.start.line == 0 { span } else { found }, explain(&error))
+    fn culprit(
+        &self,
+        site: &Site<'_>,
+        syntax: &Expr,
+        schema: &DFSchema,
+        span: Span,
+        error: &DataFusionError,
+    ) -> SqlError {
+        let found = inside_out(syntax, &mut |part| {
+            let typed = self.raw(part.clone(), schema).and_then(|raw| typed(&no_silent_numbers(raw, schema)?, schema));
+            match typed {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break((part.span(), error)),
+            }
+        });
+        match found {
+            ControlFlow::Break((place, error)) => {
+                site.error(if place.start.line == 0 { span } else { place }, explain(&error))
             }
             ControlFlow::Continue(()) => site.error(span, explain(error)),
         }
     }
 
     /// What is wrong with the types in `bound`, found by typing ever larger parts of it over `columns`.
-    pub(crate) fn type_error(&self, site: &Site<'_>, bound: &Bound, columns: &Fields, error: &DataFusionError) -> SqlError {
+    pub(crate) fn type_error(
+        &self,
+        site: &Site<'_>,
+        bound: &Bound,
+        columns: &Fields,
+        error: &DataFusionError,
+    ) -> SqlError {
         match schema_of(site, bound.span, columns) {
             Ok(schema) => self.culprit(site, &bound.syntax, &schema, bound.span, error),
             Err(_) => site.error(bound.span, explain(error)),
@@ -95,47 +115,20 @@ pub(crate) fn typed(raw: &DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
     Ok(coerced.transform_up(|expr| fold(expr, schema))?.data)
 }
 
-struct Finder<'a> {
-    binder: &'a Binder,
-    schema: &'a DFSchema,
-    queries: usize,
-}
-
-impl Visitor for Finder<'_> {
-    type Break = (Span, DataFusionError);
-
-    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
-        if self.queries > 0 {
-            return ControlFlow::Continue(());
-        }
-        let result = self.binder.raw(expr.clone(), self.schema).and_then(|raw| {
-            let raw = no_silent_numbers(raw, self.schema)?;
-            typed(&raw, self.schema)
-        });
-        match result {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break((expr.span(), error)),
-        }
-    }
-}
-
 /// DataFusion's message in the words of SQL, without its own prefixes.
 pub(crate) fn explain(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     let mut message = text.as_str();
-    for prefix in
-        ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "Arrow error: ", "Execution error: ", "Internal error: ", "SQL error: ", "Optimizer rule 'type_coercion' failed"]
-    {
+    for prefix in [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Schema error: ",
+        "Arrow error: ",
+        "Execution error: ",
+        "Internal error: ",
+        "SQL error: ",
+        "Optimizer rule 'type_coercion' failed",
+    ] {
         message = message.strip_prefix(prefix).unwrap_or(message);
     }
     // Some messages go on for a screen; their first lines say it.
@@ -237,7 +230,9 @@ fn is_widening(from: &ArrowType, to: &ArrowType) -> bool {
         (Timestamp(from, zone), Timestamp(to, other)) => zone == other && from <= to && *to != TimeUnit::Nanosecond,
         (Decimal128(..), Int8 | Int16 | Int32 | Int64) => false,
         _ => match (digits(from), digits(to)) {
-            (Some((whole, fraction)), Some((wide_whole, wide_fraction))) => whole <= wide_whole && fraction <= wide_fraction,
+            (Some((whole, fraction)), Some((wide_whole, wide_fraction))) => {
+                whole <= wide_whole && fraction <= wide_fraction
+            }
             _ => false,
         },
     }

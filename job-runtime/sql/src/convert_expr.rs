@@ -23,7 +23,9 @@ pub(crate) fn convert(
 ) -> Result<Expr, String> {
     let converted = Converter { place, schema }.expr(expr)?;
     if depth(&converted) > MAX_DEPTH {
-        return Err(format!("the expression is nested more than {MAX_DEPTH} deep; compute parts of it in separate jobs"));
+        return Err(format!(
+            "the expression is nested more than {MAX_DEPTH} deep; compute parts of it in separate jobs"
+        ));
     }
     Ok(converted)
 }
@@ -47,7 +49,8 @@ impl Converter<'_> {
         Ok(match expr {
             DfExpr::Alias(alias) => self.expr(&alias.expr)?,
             DfExpr::Column(column) => {
-                let (index, name) = (self.place)(&column.name).ok_or_else(|| format!("column `{}` is not there", column.name))?;
+                let (index, name) =
+                    (self.place)(&column.name).ok_or_else(|| format!("column `{}` is not there", column.name))?;
                 Expr::Column { index, name }
             }
             DfExpr::Literal(value, _) => literal(value)?,
@@ -56,8 +59,12 @@ impl Converter<'_> {
             }
             DfExpr::Not(inner) => Expr::Not { expr: self.boxed(inner)? },
             DfExpr::Negative(inner) => Expr::Negative { expr: self.boxed(inner)? },
-            DfExpr::IsNull(inner) | DfExpr::IsUnknown(inner) => Expr::IsNull { expr: self.boxed(inner)?, negated: false },
-            DfExpr::IsNotNull(inner) | DfExpr::IsNotUnknown(inner) => Expr::IsNull { expr: self.boxed(inner)?, negated: true },
+            DfExpr::IsNull(inner) | DfExpr::IsUnknown(inner) => {
+                Expr::IsNull { expr: self.boxed(inner)?, negated: false }
+            }
+            DfExpr::IsNotNull(inner) | DfExpr::IsNotUnknown(inner) => {
+                Expr::IsNull { expr: self.boxed(inner)?, negated: true }
+            }
             DfExpr::IsTrue(inner) => self.truth(inner, true, false)?,
             DfExpr::IsNotTrue(inner) => self.truth(inner, true, true)?,
             DfExpr::IsFalse(inner) => self.truth(inner, false, false)?,
@@ -99,7 +106,8 @@ impl Converter<'_> {
         let side = |op, bound: &DfExpr| -> Result<Box<Expr>, String> {
             Ok(Box::new(Expr::Binary { op, left: self.boxed(expr)?, right: self.boxed(bound)? }))
         };
-        let inside = Expr::Binary { op: BinaryOp::And, left: side(BinaryOp::GtEq, low)?, right: side(BinaryOp::LtEq, high)? };
+        let inside =
+            Expr::Binary { op: BinaryOp::And, left: side(BinaryOp::GtEq, low)?, right: side(BinaryOp::LtEq, high)? };
         Ok(if *negated { Expr::Not { expr: Box::new(inside) } } else { inside })
     }
 
@@ -114,7 +122,8 @@ impl Converter<'_> {
         }
         let data_type = nearest(to).ok_or_else(|| not_a_column(to))?;
         // Other layouts of text and bytes are one type here.
-        let layout = matches!(to, ArrowType::Utf8View | ArrowType::LargeUtf8 | ArrowType::BinaryView | ArrowType::LargeBinary);
+        let layout =
+            matches!(to, ArrowType::Utf8View | ArrowType::LargeUtf8 | ArrowType::BinaryView | ArrowType::LargeBinary);
         let same = self.schema.and_then(|schema| inner.get_type(schema).ok()).and_then(|from| nearest(&from));
         if layout && same.as_ref() == Some(&data_type) {
             return Ok(converted);
@@ -127,7 +136,9 @@ impl Converter<'_> {
         let args: Vec<Expr> = call.args.iter().map(|arg| self.expr(arg)).collect::<Result<_, _>>()?;
         let converted = match (name, args.as_slice()) {
             ("get_field", [root, names @ ..]) => names.iter().try_fold(root.clone(), |root, name| match name {
-                Expr::Literal { value: Literal::String(name), .. } => Ok(Expr::Field { expr: Box::new(root), name: name.clone() }),
+                Expr::Literal { value: Literal::String(name), .. } => {
+                    Ok(Expr::Field { expr: Box::new(root), name: name.clone() })
+                }
                 _ => Err("a field is named by a constant text".to_owned()),
             })?,
             // DataFusion computes these only as the CASE that they stand for.

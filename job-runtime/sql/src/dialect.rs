@@ -79,14 +79,18 @@ impl Dialect for FreshetDialect {
     /// `TABLE t` as an argument of a window function.
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let [table, name] = parser.peek_tokens_with_location();
-        let is_table = matches!(&table.token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
+        let is_table =
+            matches!(&table.token, Token::Word(word) if word.keyword == Keyword::TABLE && word.quote_style.is_none());
         if !is_table || !matches!(name.token, Token::Word(_)) {
             return None;
         }
         parser.next_token();
         let named = parser.parse_object_name(false).map(|name| {
             let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-            Expr::Prefixed { prefix: Ident::with_span(table.span, "TABLE"), value: Box::new(Expr::CompoundIdentifier(parts)) }
+            Expr::Prefixed {
+                prefix: Ident::with_span(table.span, "TABLE"),
+                value: Box::new(Expr::CompoundIdentifier(parts)),
+            }
         });
         Some(named)
     }
@@ -112,7 +116,10 @@ pub(crate) fn split(sql: &str) -> Outcome<Vec<StatementText>> {
         .split(|token| token.token == Token::SemiColon)
         .filter(|tokens| !tokens.iter().all(is_space))
         .enumerate()
-        .map(|(index, tokens)| StatementText { index: u32::try_from(index).unwrap_or(u32::MAX), tokens: tokens.to_vec() })
+        .map(|(index, tokens)| StatementText {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            tokens: tokens.to_vec(),
+        })
         .collect();
     if statements.is_empty() {
         return Err(Site::new(sql, &tokens)
@@ -172,7 +179,9 @@ fn refuse_by_first_word(site: &Site<'_>, tokens: &[TokenWithSpan]) -> Outcome<()
         }
         "SELECT" | "WITH" | "VALUES" | "FROM" => "a job writes what it reads: write INSERT INTO <table> SELECT …",
         "CREATE" | "DROP" | "ALTER" => "tables are Topic resources: declare a Topic manifest, and name it in the SQL",
-        "UPDATE" | "DELETE" | "MERGE" | "UPSERT" | "REPLACE" | "TRUNCATE" => "streams are appended to: write INSERT INTO <table> SELECT …",
+        "UPDATE" | "DELETE" | "MERGE" | "UPSERT" | "REPLACE" | "TRUNCATE" => {
+            "streams are appended to: write INSERT INTO <table> SELECT …"
+        }
         "EXECUTE" | "BEGIN" | "COMMIT" | "START" | "END" => {
             "all statements of a job run together already: write them one after another, separated by `;`"
         }
@@ -181,7 +190,10 @@ fn refuse_by_first_word(site: &Site<'_>, tokens: &[TokenWithSpan]) -> Outcome<()
         _ => "write INSERT INTO <table> SELECT …",
     };
     Err(site
-        .error(first.span, format!("`{}` does not begin a statement of a job; only INSERT INTO … SELECT is supported", name))
+        .error(
+            first.span,
+            format!("`{}` does not begin a statement of a job; only INSERT INTO … SELECT is supported", name),
+        )
         .help(help)
         .into())
 }
@@ -190,13 +202,20 @@ fn syntax_error(site: &Site<'_>, tokens: &[TokenWithSpan], error: &ParserError) 
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => {
-            return site.error(site.whole(), "the statement is nested too deep").help("nest fewer parentheses and functions");
+            return site
+                .error(site.whole(), "the statement is nested too deep")
+                .help("nest fewer parentheses and functions");
         }
     };
     let (message, at) = split_location(text);
-    let message = message.replace("Expected:", "expected").replace("found:", "but found").replace("EOF", "the end of the statement");
+    let message = message
+        .replace("Expected:", "expected")
+        .replace("found:", "but found")
+        .replace("EOF", "the end of the statement");
     let span = match at {
-        Some(at) => tokens.iter().find(|token| token.span.start == at).map_or(Span { start: at, end: at }, |token| token.span),
+        Some(at) => {
+            tokens.iter().find(|token| token.span.start == at).map_or(Span { start: at, end: at }, |token| token.span)
+        }
         None => {
             let end = site.whole().end;
             Span { start: end, end }
@@ -208,7 +227,8 @@ fn syntax_error(site: &Site<'_>, tokens: &[TokenWithSpan], error: &ParserError) 
 /// Takes the parser's ` at Line: 1, Column: 5` off the end of its message.
 fn split_location(text: &str) -> (&str, Option<Location>) {
     let Some((message, place)) = text.rsplit_once(" at Line: ") else { return (text, None) };
-    let numbers = place.split_once(", Column: ").and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
+    let numbers =
+        place.split_once(", Column: ").and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
     match numbers {
         Some((line, column)) => (message, Some(Location { line, column })),
         None => (text, None),

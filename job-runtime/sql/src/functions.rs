@@ -90,15 +90,31 @@ pub(crate) fn known(name: &str) -> Known {
         "random" | "rand" | "rand_integer" | "uuid" | "gen_random_uuid" => {
             return Known::Refused(REPLAY, "put the value into the record where it is written");
         }
-        "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "localtime" | "localtimestamp"
-        | "current_row_timestamp" | "unix_timestamp" | "proctime" | "current_watermark" => {
+        "now"
+        | "current_timestamp"
+        | "current_date"
+        | "current_time"
+        | "today"
+        | "localtime"
+        | "localtimestamp"
+        | "current_row_timestamp"
+        | "unix_timestamp"
+        | "proctime"
+        | "current_watermark" => {
             return Known::Refused(REPLAY, "use the record's event time");
         }
         "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" | "lag" | "lead" => {
-            return Known::Refused("window functions (OVER) are not supported yet", "group by an event-time window instead");
+            return Known::Refused(
+                "window functions (OVER) are not supported yet",
+                "group by an event-time window instead",
+            );
         }
-        "tumble_start" | "tumble_end" | "tumble_rowtime" | "hop_start" | "hop_end" | "session_start" | "session_end" => {
-            return Known::Refused("it belongs to an older form of windows", "use the columns window_start and window_end");
+        "tumble_start" | "tumble_end" | "tumble_rowtime" | "hop_start" | "hop_end" | "session_start"
+        | "session_end" => {
+            return Known::Refused(
+                "it belongs to an older form of windows",
+                "use the columns window_start and window_end",
+            );
         }
         "tumble" | "hop" | "cumulate" | "session" => {
             return Known::Refused(
@@ -106,16 +122,30 @@ pub(crate) fn known(name: &str) -> Known {
                 "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)) … GROUP BY window_start, window_end",
             );
         }
-        "unnest" | "explode" => return Known::Refused("turning an array into rows is not supported yet", "write one job that reads the array's elements as records"),
-        "grouping" | "grouping_id" => return Known::Refused("grouping sets are not supported", "write one INSERT INTO for each grouping"),
+        "unnest" | "explode" => {
+            return Known::Refused(
+                "turning an array into rows is not supported yet",
+                "write one job that reads the array's elements as records",
+            );
+        }
+        "grouping" | "grouping_id" => {
+            return Known::Refused("grouping sets are not supported", "write one INSERT INTO for each grouping");
+        }
         "if" | "iif" => return Known::Refused("there is no such function", "write CASE WHEN … THEN … ELSE … END"),
         "timestampdiff" | "datediff" => {
             return Known::Refused("there is no such function", "write date_part('epoch', a) - date_part('epoch', b)");
         }
-        "timestampadd" | "date_add" | "date_sub" => return Known::Refused("there is no such function", "write ts + INTERVAL '1' HOUR"),
-        "split_index" => return Known::Refused("there is no such function", "write split_part(text, ',', 1), which counts from 1"),
+        "timestampadd" | "date_add" | "date_sub" => {
+            return Known::Refused("there is no such function", "write ts + INTERVAL '1' HOUR");
+        }
+        "split_index" => {
+            return Known::Refused("there is no such function", "write split_part(text, ',', 1), which counts from 1");
+        }
         "json_value" | "json_query" | "get_json_object" => {
-            return Known::Refused("there is no such function", "declare the column as STRUCT<…> in its Topic, and write column.field");
+            return Known::Refused(
+                "there is no such function",
+                "declare the column as STRUCT<…> in its Topic, and write column.field",
+            );
         }
         _ => {}
     }
@@ -123,7 +153,8 @@ pub(crate) fn known(name: &str) -> Known {
         return Known::Scalar(Arc::clone(function));
     }
     let aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();
-    if aggregates.iter().any(|function| function.name() == name || function.aliases().iter().any(|alias| alias == name)) {
+    if aggregates.iter().any(|function| function.name() == name || function.aliases().iter().any(|alias| alias == name))
+    {
         return Known::OtherAggregate;
     }
     let names = SCALARS.keys().map(String::as_str).chain(["count", "sum", "min", "max", "avg"]);
@@ -141,10 +172,9 @@ impl Known {
                 format!("the aggregate {upper} is not supported yet"),
                 Some("there are COUNT, SUM, MIN, MAX and AVG".to_owned()),
             ),
-            Self::Unknown(near) => (
-                format!("there is no function `{name}`"),
-                near.as_ref().map(|near| format!("did you mean `{near}`?")),
-            ),
+            Self::Unknown(near) => {
+                (format!("there is no function `{name}`"), near.as_ref().map(|near| format!("did you mean `{near}`?")))
+            }
         };
         Some(Refusal { message, help })
     }

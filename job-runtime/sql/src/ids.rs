@@ -69,12 +69,15 @@ impl Ids {
         // The order of conditions does not change which rows they let through.
         filters.sort_by_cached_key(|filter| short_hash(filter, 16));
         filters.dedup();
-        let keys = grouping.keys.iter().map(|key| Ok::<_, String>((meaning(&key.value.raw)?, key.data_type.to_string())));
+        let keys =
+            grouping.keys.iter().map(|key| Ok::<_, String>((meaning(&key.value.raw)?, key.data_type.to_string())));
         let aggregates = grouping.aggregates.iter().map(|call| {
             let argument = call.argument.as_ref();
             Ok::<_, String>(AggregateMeaning {
                 function: call.function,
-                argument: argument.map(|(value, taken)| Ok::<_, String>((meaning(&value.raw)?, taken.to_string()))).transpose()?,
+                argument: argument
+                    .map(|(value, taken)| Ok::<_, String>((meaning(&value.raw)?, taken.to_string())))
+                    .transpose()?,
                 distinct: call.distinct,
                 filter: call.filter.as_ref().map(|filter| meaning(&filter.raw)).transpose()?,
             })
@@ -93,7 +96,8 @@ impl Ids {
             self.given.insert(id.clone(), 0);
             return Ok(id);
         }
-        let mut after: Vec<Expr> = relation.having.iter().map(|having| meaning(&having.raw)).collect::<Result<_, _>>()?;
+        let mut after: Vec<Expr> =
+            relation.having.iter().map(|having| meaning(&having.raw)).collect::<Result<_, _>>()?;
         after.extend(statement.outputs.iter().map(meaning).collect::<Result<Vec<_>, _>>()?);
         let second = format!("{id}-{}", short_hash(&(&sink.topic, after), 6));
         let times = self.given.entry(second.clone()).or_insert(0);

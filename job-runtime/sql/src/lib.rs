@@ -49,6 +49,7 @@ mod relation;
 mod select;
 mod sink;
 mod stages;
+mod walk;
 mod windows;
 
 use freshet_plan::{Column, EventTime, Format, Plan};
@@ -117,9 +118,11 @@ pub fn plan(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Result<Plan,
     // Its own thread for the sake of its stack: the caller's may be small.
     let planned = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("freshet-plan".to_owned()).stack_size(STACK_BYTES);
-        let handle = thread.spawn_scoped(scope, || plan_here(catalog, sql, options)).map_err(|error| error.to_string())?;
+        let handle =
+            thread.spawn_scoped(scope, || plan_here(catalog, sql, options)).map_err(|error| error.to_string())?;
         handle.join().map_err(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
             text.unwrap_or("no message").to_owned()
         })
     });

@@ -4,16 +4,15 @@
 //! case, as long as that is unambiguous. Every name is resolved here, in the syntax tree, where its place is
 //! known; what DataFusion's planner then sees are exact names of columns, and `get_field` for fields of structs.
 
-use std::ops::ControlFlow;
-
 use arrow_schema::{DataType as ArrowType, Fields};
 use sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    Query, Spanned, Subscript, Value, VisitMut, VisitorMut,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    ObjectName, Spanned, Subscript, Value,
 };
 use sqlparser::tokenizer::Span;
 
 use crate::error::{Outcome, Site, SqlError};
+use crate::walk::children_mut;
 
 /// What names may refer to inside one SELECT.
 pub(crate) struct Scope<'a> {
@@ -69,8 +68,8 @@ impl Scope<'_> {
 
     /// Replaces every name in `expr` by what it refers to.
     pub(crate) fn resolve(&self, site: &Site<'_>, expr: &mut Expr) -> Outcome<()> {
-        let mut resolver = Resolver { scope: self, site, errors: Vec::new(), queries: 0 };
-        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = expr.visit(&mut resolver);
+        let mut resolver = Resolver { scope: self, site, errors: Vec::new() };
+        resolver.resolve(expr);
         if resolver.errors.is_empty() { Ok(()) } else { Err(resolver.errors) }
     }
 
@@ -109,7 +108,8 @@ impl Scope<'_> {
             Found::One(at) => at,
             Found::Several => return Err(Self::ambiguous(site, column)),
             Found::Nothing if !rest.is_empty() && !qualified => {
-                let relation = self.relations.first().map_or_else(String::new, |name| format!("; the table is `{name}`"));
+                let relation =
+                    self.relations.first().map_or_else(String::new, |name| format!("; the table is `{name}`"));
                 let error = self.unknown(site, column, column.span);
                 let message = format!("`{}` is neither a table nor a column here{relation}", column.value);
                 return Err(SqlError { message, ..error });
@@ -117,13 +117,16 @@ impl Scope<'_> {
             Found::Nothing => return Err(self.unknown(site, column, column.span)),
         };
         let field = &self.columns[at];
-        let mut expr = Expr::Identifier(Ident { value: field.name().clone(), quote_style: Some('`'), span: column.span });
+        let mut expr =
+            Expr::Identifier(Ident { value: field.name().clone(), quote_style: Some('`'), span: column.span });
         let mut data_type = field.data_type().clone();
         let mut path = field.name().clone();
         for name in fields {
             let ArrowType::Struct(inner) = &data_type else {
                 let message = format!("`{path}` has no fields: it is no STRUCT");
-                return Err(site.error(name.span, message).help("declare its fields in the Topic: STRUCT<name TYPE, …>"));
+                return Err(site
+                    .error(name.span, message)
+                    .help("declare its fields in the Topic: STRUCT<name TYPE, …>"));
             };
             let at = match look_up(name, inner.iter().map(|field| field.name().as_str())) {
                 Found::One(at) => at,
@@ -169,7 +172,6 @@ struct Resolver<'a, 'b> {
     scope: &'a Scope<'b>,
     site: &'a Site<'a>,
     errors: Vec<SqlError>,
-    queries: usize,
 }
 
 impl Resolver<'_, '_> {
@@ -184,14 +186,13 @@ impl Resolver<'_, '_> {
         for access in accesses {
             let name = match access {
                 AccessExpr::Dot(Expr::Identifier(ident)) => Some(ident.clone()),
-                AccessExpr::Dot(Expr::Value(value)) | AccessExpr::Subscript(Subscript::Index { index: Expr::Value(value) }) => {
-                    match &value.value {
-                        Value::SingleQuotedString(name) => {
-                            Some(Ident { value: name.clone(), quote_style: Some('\''), span: value.span })
-                        }
-                        _ => None,
+                AccessExpr::Dot(Expr::Value(value))
+                | AccessExpr::Subscript(Subscript::Index { index: Expr::Value(value) }) => match &value.value {
+                    Value::SingleQuotedString(name) => {
+                        Some(Ident { value: name.clone(), quote_style: Some('\''), span: value.span })
                     }
-                }
+                    _ => None,
+                },
                 _ => None,
             };
             let Some(name) = name else {
@@ -208,39 +209,27 @@ impl Resolver<'_, '_> {
         }
         Ok(names.iter().fold(root.clone(), |root, name| get_field(root, &name.value, name.span)))
     }
-}
 
-impl VisitorMut for Resolver<'_, '_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.queries > 0 {
-            return ControlFlow::Continue(());
-        }
+    fn resolve(&mut self, expr: &mut Expr) {
         let resolved = match expr {
             Expr::Identifier(ident) => self.scope.chain(self.site, std::slice::from_ref(ident)),
             Expr::CompoundIdentifier(idents) => self.scope.chain(self.site, idents),
-            Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain),
-            _ => return ControlFlow::Continue(()),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if !matches!(root.as_ref(), Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+                    self.resolve(root);
+                }
+                self.access(root, access_chain)
+            }
+            _ => {
+                for child in children_mut(expr) {
+                    self.resolve(child);
+                }
+                return;
+            }
         };
         match resolved {
             Ok(resolved) => *expr = resolved,
-            Err(error) => {
-                self.errors.push(error);
-                // A name that was refused is not looked into again.
-                *expr = Expr::Value(Value::Null.with_span(expr.span()));
-            }
+            Err(error) => self.errors.push(error),
         }
-        ControlFlow::Continue(())
     }
 }

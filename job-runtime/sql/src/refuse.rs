@@ -97,7 +97,11 @@ pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> Outcome<InsertPar
     refusals.clause(priority.is_some(), &["INSERT"], "write INSERT INTO");
     refusals.clause(table_alias.is_some(), &["INSERT"], "give the table that is written no alias");
     refusals.clause(!assignments.is_empty(), &["SET"], "write INSERT INTO <table> SELECT …");
-    refusals.clause(partitioned.is_some() || !after_columns.is_empty(), &["PARTITION"], "records are partitioned by the Topic's key");
+    refusals.clause(
+        partitioned.is_some() || !after_columns.is_empty(),
+        &["PARTITION"],
+        "records are partitioned by the Topic's key",
+    );
     refusals.clause(on.is_some(), &["ON"], "a stream only appends");
     refusals.clause(returning.is_some(), &["RETURNING"], "");
     refusals.clause(output.is_some(), &["OUTPUT"], "");
@@ -125,18 +129,8 @@ pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> Outcome<InsertPar
 
 /// Takes a query apart into its CTEs and its SELECT.
 pub(crate) fn query(site: &Site<'_>, query: Query) -> Outcome<(Option<With>, Box<Select>)> {
-    let Query {
-        with,
-        body,
-        order_by,
-        limit_clause,
-        fetch,
-        locks,
-        for_clause,
-        settings,
-        format_clause,
-        pipe_operators,
-    } = query;
+    let Query { with, body, order_by, limit_clause, fetch, locks, for_clause, settings, format_clause, pipe_operators } =
+        query;
     let mut refusals = Refusals::new(site);
     refusals.clause(order_by.is_some(), &["ORDER", "BY"], "a stream has no end to sort at; leave ORDER BY out");
     let limit = if limit_clause.is_some() && site.keywords(&["LIMIT"]) == site.whole() { "OFFSET" } else { "LIMIT" };
@@ -231,7 +225,11 @@ pub(crate) fn select(site: &Site<'_>, select: &Select) -> Outcome<()> {
     refusals.clause(value_table_mode.is_some(), &["AS"], "write SELECT with a list of columns");
     let modifiers = match group_by {
         GroupByExpr::All(_) => {
-            refusals.clause(true, &["GROUP", "BY", "ALL"], "list the grouping columns, window_start and window_end among them");
+            refusals.clause(
+                true,
+                &["GROUP", "BY", "ALL"],
+                "list the grouping columns, window_start and window_end among them",
+            );
             return refusals.end();
         }
         GroupByExpr::Expressions(_, modifiers) => modifiers,

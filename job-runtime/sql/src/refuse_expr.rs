@@ -1,62 +1,25 @@
 //! Refusals inside expressions: a list of what is allowed; everything else is named.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Query, Spanned, UnaryOperator, Value, Visit, Visitor,
+    FunctionArguments, Spanned, UnaryOperator, Value,
 };
 use sqlparser::tokenizer::Span;
 
 use crate::error::{Outcome, Site, SqlError};
 use crate::functions::{self, Known};
+use crate::walk::children;
 
 /// Refuses what is not supported anywhere in `expr`.
 pub(crate) fn expression(site: &Site<'_>, expr: &Expr) -> Outcome<()> {
-    let mut checker = Checker { site, errors: Vec::new(), subqueries: 0, in_aggregate: 0 };
-    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = expr.visit(&mut checker);
+    let mut checker = Checker { site, errors: Vec::new() };
+    checker.visit(expr, false);
     if checker.errors.is_empty() { Ok(()) } else { Err(checker.errors) }
 }
 
 struct Checker<'a> {
     site: &'a Site<'a>,
     errors: Vec<SqlError>,
-    subqueries: usize,
-    in_aggregate: usize,
-}
-
-impl Visitor for Checker<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        if self.subqueries == 0 {
-            self.refuse(query.span(), "a subquery in an expression", "write a derived table or a second job; joins come later");
-        }
-        self.subqueries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
-        self.subqueries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if self.subqueries == 0 {
-            self.check(expr);
-        }
-        if is_aggregate(expr) {
-            self.in_aggregate += 1;
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if is_aggregate(expr) {
-            self.in_aggregate -= 1;
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 /// Whether `expr` is itself a call of one of the aggregate functions.
@@ -70,7 +33,15 @@ impl Checker<'_> {
         self.errors.push(if help.is_empty() { error } else { error.help(help) });
     }
 
-    fn check(&mut self, expr: &Expr) {
+    fn visit(&mut self, expr: &Expr, in_aggregate: bool) {
+        self.check(expr, in_aggregate);
+        let inside = in_aggregate || is_aggregate(expr);
+        for child in children(expr) {
+            self.visit(child, inside);
+        }
+    }
+
+    fn check(&mut self, expr: &Expr, in_aggregate: bool) {
         let span = expr.span();
         match expr {
             Expr::Identifier(_)
@@ -96,11 +67,10 @@ impl Checker<'_> {
             | Expr::Nested(_)
             | Expr::TypedString(_)
             | Expr::Case { .. }
-            // A query inside is refused by the visitor, once.
-            | Expr::Exists { .. }
-            | Expr::Subquery(_)
-            | Expr::InSubquery { .. }
             | Expr::Interval(_) => {}
+            Expr::Exists { .. } | Expr::Subquery(_) | Expr::InSubquery { .. } => {
+                self.refuse(span, "a subquery in an expression", "joins come later; read one table");
+            }
             Expr::Value(value) => self.value(span, &value.value),
             Expr::BinaryOp { left: _, op, right: _ } => self.binary(span, op),
             Expr::UnaryOp { op, expr: _ } => {
@@ -129,7 +99,7 @@ impl Checker<'_> {
                     self.refuse(span, "CEIL or FLOOR with a unit", "write date_trunc('hour', ts) or round(x, 2)");
                 }
             }
-            Expr::Function(function) => self.function(span, function),
+            Expr::Function(function) => self.function(span, function, in_aggregate),
             Expr::SimilarTo { .. } | Expr::RLike { .. } => {
                 self.refuse(span, "SIMILAR TO and RLIKE", "write regexp_like(text, pattern)");
             }
@@ -207,8 +177,9 @@ impl Checker<'_> {
         self.refuse(span, &format!("the operator `{op}`"), help);
     }
 
-    fn function(&mut self, span: Span, function: &Function) {
-        let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
+    fn function(&mut self, span: Span, function: &Function, in_aggregate: bool) {
+        let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } =
+            function;
         let name_span = if name.span().start.line == 0 { span } else { name.span() };
         let lower = functions::name(function);
         let upper = lower.to_uppercase();
@@ -216,14 +187,22 @@ impl Checker<'_> {
             self.refuse(name_span, &format!("this way to call {upper}"), "write name(arguments)");
         }
         if over.is_some() {
-            self.refuse(name_span, &format!("{upper} … OVER (a window function)"), "group by an event-time window instead");
+            self.refuse(
+                name_span,
+                &format!("{upper} … OVER (a window function)"),
+                "group by an event-time window instead",
+            );
             return;
         }
         if !within_group.is_empty() {
             self.refuse(name_span, &format!("{upper} … WITHIN GROUP"), "");
         }
         if null_treatment.is_some() {
-            self.refuse(name_span, &format!("IGNORE NULLS or RESPECT NULLS in {upper}"), "aggregates pass over nulls already");
+            self.refuse(
+                name_span,
+                &format!("IGNORE NULLS or RESPECT NULLS in {upper}"),
+                "aggregates pass over nulls already",
+            );
         }
         let known = functions::known(&lower);
         if let Some(error) = known.refusal(&lower) {
@@ -235,11 +214,15 @@ impl Checker<'_> {
             return;
         }
         let aggregate = matches!(known, Known::Aggregate(_));
-        if aggregate && self.in_aggregate > 0 {
+        if aggregate && in_aggregate {
             self.refuse(name_span, &format!("{upper} inside another aggregate"), "aggregate once, in one GROUP BY");
         }
         if filter.is_some() && !aggregate {
-            self.refuse(name_span, &format!("FILTER after {upper}"), "FILTER belongs to aggregates; write CASE WHEN … END");
+            self.refuse(
+                name_span,
+                &format!("FILTER after {upper}"),
+                "FILTER belongs to aggregates; write CASE WHEN … END",
+            );
         }
         self.arguments(name_span, &upper, aggregate, args);
     }
@@ -249,7 +232,11 @@ impl Checker<'_> {
             FunctionArguments::List(list) => list,
             FunctionArguments::None | FunctionArguments::Subquery(_) => {
                 if aggregate {
-                    self.refuse(span, &format!("{name} without arguments"), "write COUNT(*), or the column in parentheses");
+                    self.refuse(
+                        span,
+                        &format!("{name} without arguments"),
+                        "write COUNT(*), or the column in parentheses",
+                    );
                 }
                 return;
             }
@@ -263,8 +250,11 @@ impl Checker<'_> {
         for argument in &list.args {
             match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(_)) => {}
-                FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if name == "COUNT" && list.duplicate_treatment.is_none() => {}
-                _ => self.refuse(span, &format!("the argument `{argument}` of {name}"), "write arguments without names"),
+                FunctionArg::Unnamed(FunctionArgExpr::Wildcard)
+                    if name == "COUNT" && list.duplicate_treatment.is_none() => {}
+                _ => {
+                    self.refuse(span, &format!("the argument `{argument}` of {name}"), "write arguments without names")
+                }
             }
         }
         if aggregate && list.args.len() != 1 {

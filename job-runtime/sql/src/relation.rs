@@ -71,7 +71,8 @@ impl Relation {
     /// The topic itself.
     fn of_table(source: usize, table: &Table, span: Span) -> Self {
         let base = fields(table.columns.iter().map(|c| Field::new(&c.name, to_arrow(&c.data_type), !c.required)));
-        let columns = base.iter().map(|field| RelationColumn { name: field.name().clone(), value: column(field, span) });
+        let columns =
+            base.iter().map(|field| RelationColumn { name: field.name().clone(), value: column(field, span) });
         Self {
             names: vec![table.name.clone(), table.resource_name.clone()],
             source,
@@ -160,7 +161,11 @@ impl Planner<'_> {
                     || json_path.is_some()
                     || !index_hints.is_empty();
                 if other {
-                    refusals.at(span, &format!("what follows `{name}`"), "write only the table's name, and perhaps an alias");
+                    refusals.at(
+                        span,
+                        &format!("what follows `{name}`"),
+                        "write only the table's name, and perhaps an alias",
+                    );
                 }
                 refusals.end()?;
                 let relation = match args {
@@ -175,7 +180,10 @@ impl Planner<'_> {
             TableFactor::TableFunction { expr, alias } => {
                 let Expr::Function(function) = expr else {
                     let what = "TABLE(…) without a window function";
-                    return Err(site.error(expr.span(), format!("{what} is not supported")).help("write TABLE(TUMBLE(…)), or the table's name alone").into());
+                    return Err(site
+                        .error(expr.span(), format!("{what} is not supported"))
+                        .help("write TABLE(TUMBLE(…)), or the table's name alone")
+                        .into());
                 };
                 let sqlparser::ast::FunctionArguments::List(list) = &function.args else {
                     return Err(site.error(expr.span(), "a window function needs arguments").into());
@@ -238,7 +246,12 @@ impl Planner<'_> {
             return Ok(named[at].1.clone());
         }
         let at = find_table(self.catalog, ident).ok_or_else(|| {
-            let names = self.catalog.tables.iter().map(|table| table.name.as_str()).chain(named.iter().map(|(name, _)| name.as_str()));
+            let names = self
+                .catalog
+                .tables
+                .iter()
+                .map(|table| table.name.as_str())
+                .chain(named.iter().map(|(name, _)| name.as_str()));
             unknown_table(self.site, ident, names)
         })?;
         Ok(Relation::of_table(at, &self.catalog.tables[at], ident.span))
@@ -262,11 +275,15 @@ impl Planner<'_> {
                 .into());
         }
         self.check_time_column(&relation, &table, &time)?;
-        if let Some((name, _)) = WINDOW_COLUMNS.iter().find(|(name, _)| relation.columns.iter().any(|c| c.name == *name)) {
+        if let Some((name, _)) =
+            WINDOW_COLUMNS.iter().find(|(name, _)| relation.columns.iter().any(|c| c.name == *name))
+        {
             return Err(self
                 .site
                 .error(table.span, format!("`{table}` has a column `{name}` already, which the window would give too"))
-                .help(format!("rename it first: WITH q AS (SELECT …, `{name}` AS earlier_{name} FROM {table}), then TABLE q"))
+                .help(format!(
+                    "rename it first: WITH q AS (SELECT …, `{name}` AS earlier_{name} FROM {table}), then TABLE q"
+                ))
                 .into());
         }
         let window_fields = WINDOW_COLUMNS.map(|(_, inner)| Field::new(inner, WINDOW_TYPE, false));
@@ -284,7 +301,10 @@ impl Planner<'_> {
         let source = &self.catalog.tables[relation.source];
         let Some(event_time) = &source.event_time else {
             return Err(site
-                .error(time.span, format!("the Topic `{}` declares no event time, by which windows go", source.resource_name))
+                .error(
+                    time.span,
+                    format!("the Topic `{}` declares no event time, by which windows go", source.resource_name),
+                )
                 .help(format!("give it schema.eventTime: {{column: {}, maxOutOfOrderness: 5s}}", time.value))
                 .into());
         };
@@ -303,7 +323,10 @@ impl Planner<'_> {
         let is_event_time = matches!(&value.raw, DfExpr::Column(column) if column.name == event_time.column);
         if !is_event_time {
             return Err(site
-                .error(time.span, format!("windows go by the topic's event time `{}`, not by `{}`", event_time.column, time.value))
+                .error(
+                    time.span,
+                    format!("windows go by the topic's event time `{}`, not by `{}`", event_time.column, time.value),
+                )
                 .help(format!("write DESCRIPTOR({}), or change the Topic's schema.eventTime", event_time.column))
                 .into());
         }
@@ -323,7 +346,8 @@ impl Planner<'_> {
         }
         if !columns.is_empty() {
             if columns.len() != relation.columns.len() {
-                let message = format!("`{name}` names {} columns, but there are {}", columns.len(), relation.columns.len());
+                let message =
+                    format!("`{name}` names {} columns, but there are {}", columns.len(), relation.columns.len());
                 return Err(self.site.error(name.span, message).help("name all columns, or none").into());
             }
             for (column, new) in relation.columns.iter_mut().zip(columns) {

@@ -2,8 +2,8 @@
 
 use datafusion_expr::ExprSchemable;
 use sqlparser::ast::{
-    Cte, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, TableAlias, Value,
-    WildcardAdditionalOptions, With,
+    Cte, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, TableAlias,
+    Value, WildcardAdditionalOptions, With,
 };
 use sqlparser::tokenizer::Span;
 
@@ -17,6 +17,7 @@ use crate::names::{Found, Scope, look_up};
 use crate::refuse;
 use crate::refuse_expr;
 use crate::relation::{Named, Relation, RelationColumn, Typed};
+use crate::walk::children_mut;
 
 /// What planning one statement needs.
 pub(crate) struct Planner<'a> {
@@ -55,7 +56,8 @@ impl Planner<'_> {
         let mut relation = self.query(*query, named)?;
         if !columns.is_empty() {
             if columns.len() != relation.columns.len() {
-                let message = format!("`{name}` names {} columns, but there are {}", columns.len(), relation.columns.len());
+                let message =
+                    format!("`{name}` names {} columns, but there are {}", columns.len(), relation.columns.len());
                 return Err(self.site.error(name.span, message).help("name all columns, or none").into());
             }
             for (column, new) in relation.columns.iter_mut().zip(&columns) {
@@ -77,7 +79,8 @@ impl Planner<'_> {
         let items = self.items(&select.projection, &relation)?;
         let bind = |expr: &Expr| self.bind(&scope, &relation, expr);
         let outputs = all(items.iter().map(|item| bind(&item.expr)));
-        let condition = select.selection.as_ref().map(|expr| self.no_aggregates(expr, "WHERE").and_then(|()| bind(expr)));
+        let condition =
+            select.selection.as_ref().map(|expr| self.no_aggregates(expr, "WHERE").and_then(|()| bind(expr)));
         let condition = condition.transpose();
         let keys = all(group_by.iter().map(|expr| {
             let expr = self.group_item(expr, &items, &scope)?;
@@ -92,7 +95,10 @@ impl Planner<'_> {
             if relation.grouping.is_none() && columns_in(&condition.raw).iter().any(|name| name.starts_with('#')) {
                 return Err(self
                     .site
-                    .error(condition.span, "window_start, window_end and window_time are not known before rows are grouped")
+                    .error(
+                        condition.span,
+                        "window_start, window_end and window_time are not known before rows are grouped",
+                    )
                     .help("put the condition into HAVING")
                     .into());
             }
@@ -101,7 +107,13 @@ impl Planner<'_> {
 
         let grouped = !keys.is_empty() || outputs.iter().chain(&having).any(|bound| has_aggregate(&bound.raw));
         if grouped {
-            return self.group(relation, &items.iter().map(|item| item.name.clone()).collect::<Vec<_>>(), outputs, &keys, having);
+            return self.group(
+                relation,
+                &items.iter().map(|item| item.name.clone()).collect::<Vec<_>>(),
+                outputs,
+                &keys,
+                having,
+            );
         }
         if let Some(having) = having {
             return Err(self
@@ -144,8 +156,13 @@ impl Planner<'_> {
         if typed.data_type == arrow_schema::DataType::Boolean {
             return Ok(typed);
         }
-        let what = from_arrow(&typed.data_type).map_or_else(|| not_a_column(&typed.data_type), |data_type| data_type.to_string());
-        Err(self.site.error(bound.span, format!("{clause} needs a condition; this is {what}")).help("compare it with something").into())
+        let what = from_arrow(&typed.data_type)
+            .map_or_else(|| not_a_column(&typed.data_type), |data_type| data_type.to_string());
+        Err(self
+            .site
+            .error(bound.span, format!("{clause} needs a condition; this is {what}"))
+            .help("compare it with something")
+            .into())
     }
 
     fn no_aggregates(&self, expr: &Expr, clause: &str) -> Outcome<()> {
@@ -163,8 +180,15 @@ impl Planner<'_> {
     fn items(&self, projection: &[SelectItem], relation: &Relation) -> Outcome<Vec<Item>> {
         let site = self.site;
         let every = |span: Span, options: &WildcardAdditionalOptions| -> Outcome<Vec<Item>> {
-            let WildcardAdditionalOptions { wildcard_token: _, opt_ilike, opt_exclude, opt_except, opt_replace, opt_rename, opt_alias } =
-                options;
+            let WildcardAdditionalOptions {
+                wildcard_token: _,
+                opt_ilike,
+                opt_exclude,
+                opt_except,
+                opt_replace,
+                opt_rename,
+                opt_alias,
+            } = options;
             let any = opt_ilike.is_some()
                 || opt_exclude.is_some()
                 || opt_except.is_some()
@@ -184,7 +208,9 @@ impl Planner<'_> {
         };
         let items = projection.iter().map(|item| match item {
             SelectItem::UnnamedExpr(expr) => Ok(vec![Item { name: output_name(expr), expr: expr.clone() }]),
-            SelectItem::ExprWithAlias { expr, alias } => Ok(vec![Item { name: alias.value.clone(), expr: expr.clone() }]),
+            SelectItem::ExprWithAlias { expr, alias } => {
+                Ok(vec![Item { name: alias.value.clone(), expr: expr.clone() }])
+            }
             SelectItem::ExprWithAliases { expr, aliases: _ } => {
                 Err(site.error(expr.span(), "several names for one column are not supported").into())
             }
@@ -197,7 +223,10 @@ impl Planner<'_> {
                     _ => false,
                 };
                 if !known {
-                    return Err(site.error(name.span(), format!("there is no table `{name}` here")).help("write `*`").into());
+                    return Err(site
+                        .error(name.span(), format!("there is no table `{name}` here"))
+                        .help("write `*`")
+                        .into());
                 }
                 every(name.span(), options)
             }
@@ -217,7 +246,10 @@ impl Planner<'_> {
             return match at.and_then(|at| items.get(at)) {
                 Some(item) => Ok(item.expr.clone()),
                 None => {
-                    let message = format!("GROUP BY {number} is no position in the SELECT list, which has {} columns", items.len());
+                    let message = format!(
+                        "GROUP BY {number} is no position in the SELECT list, which has {} columns",
+                        items.len()
+                    );
                     Err(self.site.error(value.span, message).help("name the column").into())
                 }
             };
@@ -241,16 +273,18 @@ fn alias_of<'a>(ident: &Ident, items: &'a [Item]) -> Option<&'a Expr> {
 
 /// `expr` with names that are no columns, but aliases of the SELECT list, replaced by what they name.
 fn with_aliases(expr: &Expr, items: &[Item], scope: &Scope<'_>) -> Expr {
-    let mut expr = expr.clone();
-    let std::ops::ControlFlow::<std::convert::Infallible>::Continue(()) = sqlparser::ast::visit_expressions_mut(&mut expr, |inner| {
-        if let Expr::Identifier(ident) = inner
-            && matches!(scope.column(ident), Found::Nothing)
-            && let Some(named) = alias_of(ident, items)
-        {
-            *inner = Expr::Nested(Box::new(named.clone()));
+    fn replace(expr: &mut Expr, items: &[Item], scope: &Scope<'_>) {
+        match expr {
+            Expr::Identifier(ident) if matches!(scope.column(ident), Found::Nothing) => {
+                if let Some(named) = alias_of(ident, items) {
+                    *expr = Expr::Nested(Box::new(named.clone()));
+                }
+            }
+            other => children_mut(other).into_iter().for_each(|child| replace(child, items, scope)),
         }
-        std::ops::ControlFlow::Continue(())
-    });
+    }
+    let mut expr = expr.clone();
+    replace(&mut expr, items, scope);
     expr
 }
 

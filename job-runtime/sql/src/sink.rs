@@ -49,7 +49,10 @@ impl Planner<'_> {
         if self.catalog.tables[relation.source].topic == target.topic {
             return Err(self
                 .site
-                .error(table.span(), format!("the statement reads and writes `{table}`: its output would be its input for ever"))
+                .error(
+                    table.span(),
+                    format!("the statement reads and writes `{table}`: its output would be its input for ever"),
+                )
                 .help("write another table")
                 .into());
         }
@@ -134,7 +137,11 @@ impl Planner<'_> {
         };
         if targets.len() != given {
             let wanted: Vec<&str> = targets.iter().map(|at| target.columns[*at].name.as_str()).collect();
-            let message = format!("the SELECT gives {given} columns, and `{table}` takes {}: {}", wanted.len(), wanted.join(", "));
+            let message = format!(
+                "the SELECT gives {given} columns, and `{table}` takes {}: {}",
+                wanted.len(),
+                wanted.join(", ")
+            );
             let help = format!("select as many, or list those that are given: INSERT INTO {table} (…) SELECT …");
             let span = if query.start.line == 0 { table.span() } else { query };
             return Err(self.site.error(span, message).help(help).into());
@@ -179,7 +186,8 @@ impl Planner<'_> {
 }
 
 fn null(data_type: &DataType) -> Result<DfExpr, String> {
-    let value = ScalarValue::try_from(&to_arrow(data_type)).map_err(|error| format!("there is no null of {data_type}: {error}"))?;
+    let value = ScalarValue::try_from(&to_arrow(data_type))
+        .map_err(|error| format!("there is no null of {data_type}: {error}"))?;
     Ok(DfExpr::Literal(value, None))
 }
 

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr as DfExpr;
 use freshet_plan::{
-    Aggregate, Chain, Column, DataType, Input, Output, Plan, ProjectedColumn, RepartitionSource, Stage, Step, TopicSink,
-    TopicSource, WindowAggregate,
+    Aggregate, Chain, Column, DataType, Input, Output, Plan, ProjectedColumn, RepartitionSource, Stage, Step,
+    TopicSink, TopicSource, WindowAggregate,
 };
 
 use crate::aggregate::Grouping;
@@ -47,16 +47,16 @@ pub(crate) fn plan(catalog: &Catalog, statements: &[Statement], options: &PlanOp
     let mut stages = Vec::new();
     for source in sources {
         let table = &catalog.tables[source];
-        let readers: Vec<&Statement> = statements.iter().filter(|statement| statement.relation.source == source).collect();
+        let readers: Vec<&Statement> =
+            statements.iter().filter(|statement| statement.relation.source == source).collect();
         let columns = source_columns(table, &readers);
         let id = source_stage(table);
         let mut chains = Vec::new();
         let mut later = Vec::new();
         for statement in readers {
             let builder = Builder { table, sink: &catalog.tables[statement.sink], statement, columns: &columns };
-            let (chain, merging) = builder
-                .build(&mut ids, &id)
-                .map_err(|message| Mistake { statement: statement.index, message })?;
+            let (chain, merging) =
+                builder.build(&mut ids, &id).map_err(|message| Mistake { statement: statement.index, message })?;
             chains.push(chain);
             later.extend(merging);
         }
@@ -80,7 +80,8 @@ pub(crate) fn plan(catalog: &Catalog, statements: &[Statement], options: &PlanOp
 fn source_columns(table: &Table, readers: &[&Statement]) -> Vec<Column> {
     let needed: BTreeSet<String> = readers.iter().flat_map(|statement| needed(statement, table)).collect();
     let event_time = table.event_time.as_ref().map(|event_time| event_time.column.as_str());
-    let is_kept = |column: &&Column| column.required || needed.contains(&column.name) || event_time == Some(column.name.as_str());
+    let is_kept =
+        |column: &&Column| column.required || needed.contains(&column.name) || event_time == Some(column.name.as_str());
     table.columns.iter().filter(is_kept).cloned().collect()
 }
 
@@ -216,7 +217,12 @@ impl Builder<'_> {
         layout: &Layout,
         schema: &DFSchema,
     ) -> Result<WindowAggregate, String> {
-        let time = self.table.event_time.as_ref().map(|event_time| event_time.column.clone()).ok_or("a window without event time")?;
+        let time = self
+            .table
+            .event_time
+            .as_ref()
+            .map(|event_time| event_time.column.clone())
+            .ok_or("a window without event time")?;
         let time = DfExpr::Column(datafusion_common::Column::new_unqualified(time));
         let mut exprs: Vec<&DfExpr> = Vec::new();
         for expr in std::iter::once(&time).chain(inputs(grouping)) {
@@ -229,9 +235,13 @@ impl Builder<'_> {
                 DfExpr::Column(column) => layout.place(&column.name).map(|(at, _)| at),
                 _ => None,
             };
-            exprs.iter().map(|expr| place(expr).ok_or_else(|| format!("column {expr} is not there"))).collect::<Result<_, _>>()?
+            exprs
+                .iter()
+                .map(|expr| place(expr).ok_or_else(|| format!("column {expr} is not there")))
+                .collect::<Result<_, _>>()?
         } else {
-            let projected = exprs.iter().map(|expr| projected(expr, layout, schema)).collect::<Result<Vec<_>, String>>()?;
+            let projected =
+                exprs.iter().map(|expr| projected(expr, layout, schema)).collect::<Result<Vec<_>, String>>()?;
             steps.push(Step::Project { columns: projected });
             (0..exprs.len()).collect()
         };
@@ -243,7 +253,11 @@ impl Builder<'_> {
         let group_columns = grouping
             .keys
             .iter()
-            .map(|key| Column { name: key.text.clone(), data_type: key.data_type.clone(), required: !key.value.nullable })
+            .map(|key| Column {
+                name: key.text.clone(),
+                data_type: key.data_type.clone(),
+                required: !key.value.nullable,
+            })
             .collect();
         let aggregates = grouping.aggregates.iter().map(|call| {
             Ok::<_, String>(Aggregate {
@@ -256,7 +270,8 @@ impl Builder<'_> {
                 data_type: call.data_type.clone(),
             })
         });
-        let window = self.statement.relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
+        let window =
+            self.statement.relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
         Ok(WindowAggregate {
             id,
             window,
@@ -308,7 +323,8 @@ fn projected(expr: &DfExpr, layout: &Layout, schema: &DFSchema) -> Result<Projec
     use datafusion_expr::ExprSchemable;
     let converted = layout.convert(expr, schema)?;
     let given = expr.get_type(schema).map_err(|error| error.to_string())?;
-    let data_type = crate::arrow_types::nearest(&given).ok_or_else(|| format!("{expr} has no type that a column can have"))?;
+    let data_type =
+        crate::arrow_types::nearest(&given).ok_or_else(|| format!("{expr} has no type that a column can have"))?;
     let name = match &converted {
         freshet_plan::Expr::Column { name, .. } => name.clone(),
         other => other.to_string(),
@@ -317,7 +333,8 @@ fn projected(expr: &DfExpr, layout: &Layout, schema: &DFSchema) -> Result<Projec
 }
 
 fn schema(columns: &arrow_schema::Fields) -> Result<DFSchema, String> {
-    DFSchema::from_unqualified_fields(columns.clone(), std::collections::HashMap::new()).map_err(|error| error.to_string())
+    DFSchema::from_unqualified_fields(columns.clone(), std::collections::HashMap::new())
+        .map_err(|error| error.to_string())
 }
 
 /// The rows of an internal topic: the group, `window_start`, and the partial state of each aggregate in the

@@ -33,18 +33,27 @@ pub(crate) fn window_call(site: &Site<'_>, name: &ObjectName, args: &[FunctionAr
     let span = name.span();
     let kind = name.to_string().to_uppercase();
     if kind != "TUMBLE" {
-        return Err(site.error(span, format!("{kind} windows are not supported yet")).help("TUMBLE windows are").into());
+        return Err(site
+            .error(span, format!("{kind} windows are not supported yet"))
+            .help("TUMBLE windows are")
+            .into());
     }
     let [table, time, size, offset] = arguments(site, span, args)?;
     let (Some(table), Some(time), Some(size)) = (table, time, size) else {
         return Err(site
-            .error(span, format!("TUMBLE takes a table, a time column, a size and perhaps an offset; {} were given", args.len()))
+            .error(
+                span,
+                format!("TUMBLE takes a table, a time column, a size and perhaps an offset; {} were given", args.len()),
+            )
             .help(EXAMPLE)
             .into());
     };
     let size_ms = interval_ms(site, span, size)?;
     if size_ms <= 0 {
-        return Err(site.error(place(size, span), "the size of a window must be more than nothing").help("write INTERVAL '10' SECOND").into());
+        return Err(site
+            .error(place(size, span), "the size of a window must be more than nothing")
+            .help("write INTERVAL '10' SECOND")
+            .into());
     }
     let offset_ms = offset.map_or(Ok(0), |offset| interval_ms(site, span, offset))?.rem_euclid(size_ms);
     Ok(WindowCall {
@@ -59,14 +68,19 @@ pub(crate) fn window_call(site: &Site<'_>, name: &ObjectName, args: &[FunctionAr
 fn arguments<'a>(site: &Site<'_>, span: Span, args: &'a [FunctionArg]) -> Outcome<[Option<&'a Expr>; 4]> {
     let mut found: [Option<&Expr>; 4] = [None; 4];
     if args.len() > found.len() {
-        return Err(site.error(span, format!("TUMBLE takes 3 or 4 arguments; {} were given", args.len())).help(EXAMPLE).into());
+        return Err(site
+            .error(span, format!("TUMBLE takes 3 or 4 arguments; {} were given", args.len()))
+            .help(EXAMPLE)
+            .into());
     }
     let named = args.iter().any(|arg| matches!(arg, FunctionArg::Named { .. }));
     for (at, argument) in args.iter().enumerate() {
         let (slot, expr) = match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if !named => (at, expr),
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), operator: _ } => {
-                let slot = ["DATA", "TIMECOL", "SIZE", "OFFSET"].iter().position(|known| name.value.eq_ignore_ascii_case(known));
+                let slot = ["DATA", "TIMECOL", "SIZE", "OFFSET"]
+                    .iter()
+                    .position(|known| name.value.eq_ignore_ascii_case(known));
                 let Some(slot) = slot else {
                     return Err(site
                         .error(name.span, format!("TUMBLE has no argument `{}`", name.value))
@@ -137,8 +151,12 @@ fn time_column(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<Ident> {
 /// The length of an interval of fixed units.
 fn interval_ms(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<i64> {
     let span = place(expr, span);
-    let wrong = |message: &str| -> SqlError { site.error(span, message).help("write INTERVAL '10' SECOND, or INTERVAL '10 seconds'") };
-    let Expr::Interval(Interval { value, leading_field, leading_precision, last_field, fractional_seconds_precision }) = expr else {
+    let wrong = |message: &str| -> SqlError {
+        site.error(span, message).help("write INTERVAL '10' SECOND, or INTERVAL '10 seconds'")
+    };
+    let Expr::Interval(Interval { value, leading_field, leading_precision, last_field, fractional_seconds_precision }) =
+        expr
+    else {
         return Err(wrong(&format!("`{expr}` is no interval")).into());
     };
     if leading_precision.is_some() || last_field.is_some() || fractional_seconds_precision.is_some() {
@@ -192,7 +210,11 @@ fn unit_nanos(unit: &str) -> Result<i128, String> {
         "month" | "months" | "year" | "years" | "quarter" | "quarters" => {
             return Err(format!("a {lower} has no fixed length, so it can't be the size of a window"));
         }
-        _ => return Err(format!("`{unit}` is no unit of time: there are MILLISECOND, SECOND, MINUTE, HOUR, DAY and WEEK")),
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of time: there are MILLISECOND, SECOND, MINUTE, HOUR, DAY and WEEK"
+            ));
+        }
     })
 }
 
@@ -204,7 +226,12 @@ fn scaled(number: &str, unit: i128) -> Option<i128> {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0 || whole.len() > 18 || fraction.len() > 9 || !all_digits(whole) || !all_digits(fraction) {
+    if whole.len() + fraction.len() == 0
+        || whole.len() > 18
+        || fraction.len() > 9
+        || !all_digits(whole)
+        || !all_digits(fraction)
+    {
         return None;
     }
     let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };

@@ -47,7 +47,7 @@ use futures::future::{Either, Shared, select};
 
 pub use error::SlotError;
 pub use events::{Deaf, EpochReport, Phase, SlotEvents, TaskReport};
-use takeover::Outcome;
+use takeover::{Outcome, Process};
 use tasks::Kept;
 pub(crate) use tasks::{input_topic, keys_by_partition, stage_tasks};
 use work::WorkEnd;
@@ -177,10 +177,11 @@ impl std::fmt::Debug for StopSignal {
 pub async fn run(slot: &Slot, claim: Option<Generation>, stop: &StopSignal) -> Result<(), SlotError> {
     let mut claim = claim;
     let mut kept = Kept::default();
+    let mut process = Process { name: format!("{:016x}", slot.env.random_u64()), held: None };
     let mut failures = 0_u32;
     loop {
         slot.events.phase(Phase::TakingOver);
-        let taking_over = takeover::take_over(slot, claim.take(), &mut kept);
+        let taking_over = takeover::take_over(slot, &mut process, claim.take(), &mut kept);
         let outcome = match select(std::pin::pin!(taking_over), stop.asked()).await {
             Either::Left((outcome, _)) => outcome,
             // Nothing is open yet that a successor would not fence.

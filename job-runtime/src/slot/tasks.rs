@@ -15,6 +15,9 @@ use freshet_state::object::{Manifest, Merged};
 use super::events::TaskReport;
 use super::{JobPolicy, SlotError};
 
+/// How much output a task gives at once, bytes: a window with many groups goes out in parts.
+const OUTPUT_BYTES: usize = 4 << 20;
+
 /// A task at work.
 pub(super) struct RunningTask {
     pub id: TaskId,
@@ -186,12 +189,14 @@ impl Programs {
         let stage = plan.stages.iter().position(|stage| stage.id == id.stage).ok_or_else(|| {
             SlotError::Plan(format!("the assignment names task {id}, but the plan has no stage {}", id.stage))
         })?;
+        let mut task = self.programs[stage].task(id.partition);
+        task.limit_output(OUTPUT_BYTES);
         Ok(RunningTask {
             id: id.clone(),
             stage,
             group: Plan::consumer_group(lineage, &id.stage),
             input: TopicPartition::new(input_topic(&plan.stages[stage], &self.context.job, lineage), id.partition),
-            task: self.programs[stage].task(id.partition),
+            task,
             position: 0,
             cut_position: 0,
             committed_position: 0,

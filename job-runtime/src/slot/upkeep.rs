@@ -1,12 +1,12 @@
 //! What a slot does beside its records: watch for a later generation, merge state, collect garbage, delete
 //! consumed internal records, look after its inputs.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use freshet_env::LocalFuture;
-use freshet_log::{Log, TopicPartition};
+use freshet_log::{Bounds, Log, TopicPartition};
 use freshet_plan::{Input, Plan};
 use freshet_state::TaskId;
 use freshet_state::collect::Collector;
@@ -24,20 +24,21 @@ pub(super) enum Done {
     Watched(Result<bool, SlotError>),
     Merged(Result<Vec<Merged>, SlotError>),
     Collected(Collector, Result<(), SlotError>),
-    Inputs(Result<Vec<(TopicPartition, bool)>, SlotError>),
+    Inputs(Result<Vec<(TopicPartition, Bounds)>, SlotError>),
 }
 
 /// All upkeep of a slot.
 pub(super) struct Upkeep {
     running: FuturesUnordered<LocalFuture<'static, Done>>,
     merging: bool,
-    blocked: BTreeSet<TopicPartition>,
+    /// Inputs behind whose last stable offset an open transaction lies, with that offset and whether it was told.
+    held_back: BTreeMap<TopicPartition, (i64, bool)>,
 }
 
 impl Upkeep {
     /// Begins with what goes round for ever.
     pub fn start(slot: &Slot, generation: &Generation) -> Self {
-        let upkeep = Self { running: FuturesUnordered::new(), merging: false, blocked: BTreeSet::new() };
+        let upkeep = Self { running: FuturesUnordered::new(), merging: false, held_back: BTreeMap::new() };
         upkeep.running.push(watch(slot, generation.number));
         upkeep.running.push(look_after_inputs(slot, generation, Vec::new(), Vec::new()));
         if slot.number == 0 {
@@ -82,21 +83,32 @@ impl Upkeep {
                 self.running.push(collect(slot, generation, collector));
             }
             Done::Inputs(result) => {
-                for (partition, blocked) in self.note(slot, result)?.unwrap_or_default() {
-                    let was = if blocked {
-                        !self.blocked.insert(partition.clone())
-                    } else {
-                        self.blocked.remove(&partition)
-                    };
-                    if was != blocked {
-                        slot.events.input_blocked(&partition.topic, partition.partition, blocked);
-                    }
+                for (partition, bounds) in self.note(slot, result)?.unwrap_or_default() {
+                    self.held_back(slot, partition, bounds);
                 }
                 let inputs = tasks.iter().map(|task| task.input.clone()).collect();
                 self.running.push(look_after_inputs(slot, generation, consumed(generation, tasks), inputs));
             }
         }
         Ok(false)
+    }
+
+    /// An input is blocked when its last stable offset stands still, before its end, from one look to the next: every
+    /// live transaction moves it on.
+    fn held_back(&mut self, slot: &Slot, input: TopicPartition, bounds: Bounds) {
+        let before = self.held_back.remove(&input);
+        let told = before.is_some_and(|(_, told)| told);
+        if bounds.stable == bounds.high {
+            if told {
+                slot.events.input_blocked(&input.topic, input.partition, false);
+            }
+            return;
+        }
+        let stands = before.is_some_and(|(stable, _)| stable == bounds.stable);
+        if stands != told {
+            slot.events.input_blocked(&input.topic, input.partition, stands);
+        }
+        self.held_back.insert(input, (bounds.stable, stands));
     }
 
     /// Upkeep that failed in passing is tried again at its next turn; the rest ends the slot.
@@ -226,12 +238,12 @@ fn look_after_inputs(
                 log.delete_records(&consumed).await?;
             }
             super::takeover::check_partitions(&*log, &generation).await?;
-            let mut blocked = Vec::new();
+            let mut all = Vec::new();
             for input in inputs {
                 let bounds = log.bounds(&input).await?;
-                blocked.push((input, bounds.stable < bounds.high));
+                all.push((input, bounds));
             }
-            Ok(blocked)
+            Ok(all)
         };
         Done::Inputs(looked.await)
     })

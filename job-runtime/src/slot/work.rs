@@ -131,7 +131,7 @@ impl Work<'_> {
         let mut overdue = false;
         let mut looked = slot.env.monotonic();
         loop {
-            let may_read = self.out.bytes.len() < slot.tuning.waiting_bytes;
+            let may_read = !self.has_more() && self.out.bytes.len() < slot.tuning.waiting_bytes;
             let waiting = slot.env.monotonic();
             let event = next_event(consumer, &mut commit, upkeep, &mut tick, &mut stop, may_read).await;
             if !may_read {
@@ -202,8 +202,25 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Hands what is waiting to the producer, unless a commit is under way.
+    /// Whether a task has more output than fitted into its limit.
+    fn has_more(&self) -> bool {
+        self.tasks.iter().any(|task| task.task.has_more())
+    }
+
+    /// Hands output to the producer, until tasks have no more of it or a commit is under way.
     async fn send(&mut self) -> Result<(), SlotError> {
+        loop {
+            self.send_waiting().await?;
+            if self.producer.is_none() {
+                return Ok(());
+            }
+            let Some(task) = self.tasks.iter_mut().find(|task| task.task.has_more()) else { return Ok(()) };
+            task.task.resume(&mut self.out).map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
+        }
+    }
+
+    /// Hands what is waiting to the producer, unless a commit is under way.
+    async fn send_waiting(&mut self) -> Result<(), SlotError> {
         let Some(producer) = self.producer.as_mut() else { return Ok(()) };
         if self.out.is_empty() {
             return Ok(());
@@ -231,12 +248,14 @@ impl Work<'_> {
         let slot = self.slot;
         let began = slot.env.monotonic();
         self.pass_time()?;
-        for task in &mut self.tasks {
+        self.send().await?;
+        for at in 0..self.tasks.len() {
+            let task = &mut self.tasks[at];
             task.task
                 .flush(&mut self.out)
                 .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
+            self.send().await?;
         }
-        self.send().await?;
         let old = began.saturating_sub(self.last_commit) >= slot.tuning.recommit_interval;
         let moved = self.tasks.iter().any(|task| task.position != task.cut_position);
         let dirty = self.tasks.iter().any(|task| task.task.is_dirty());

@@ -129,6 +129,8 @@ impl Sealed for FenceMark {
 #[serde(rename_all = "camelCase")]
 struct Start {
     started_at_ms: i64,
+    /// Which process it was, by a random number of its own.
+    process: String,
 }
 
 impl Sealed for Start {
@@ -321,22 +323,39 @@ impl GenerationLog {
         Ok(unfenced)
     }
 
-    /// Records one more start of `slot` in `generation` and gives its number, from 1.
+    /// Records one more start of `slot` in `generation`, by the process called `process`, and gives its number, from 1.
     ///
     /// # Errors
     /// [`StateError`].
-    pub async fn start_incarnation(&self, generation: u64, slot: u32, now_ms: i64) -> Result<u64, StateError> {
+    pub async fn start_incarnation(
+        &self,
+        generation: u64,
+        slot: u32,
+        process: &str,
+        now_ms: i64,
+    ) -> Result<u64, StateError> {
         let mut incarnation = self.latest_incarnation(generation, slot).await?;
         loop {
             // Each round that finds its number taken follows a start by somebody else (or one of our own
             // whose answer got lost), so this ends.
             incarnation += 1;
             let path = self.path(LineagePath::Incarnation { generation, slot, incarnation });
-            let start = sealed::seal(&Start { started_at_ms: now_ms });
+            let start = sealed::seal(&Start { started_at_ms: now_ms, process: process.to_owned() });
             if self.store.create(&path, start).await? == Created::New {
                 return Ok(incarnation);
             }
         }
+    }
+
+    /// The process that made the last start of `slot` in `generation`, and that start's number.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn latest_process(&self, generation: u64, slot: u32) -> Result<Option<(u64, String)>, StateError> {
+        let incarnation = self.latest_incarnation(generation, slot).await?;
+        let path = self.path(LineagePath::Incarnation { generation, slot, incarnation });
+        let start = sealed::read::<Start>(&*self.store, &path).await?;
+        Ok(start.map(|start| (incarnation, start.process)))
     }
 
     /// The number of the last start of `slot` in `generation`; 0 when it never started.

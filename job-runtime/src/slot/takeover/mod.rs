@@ -31,6 +31,27 @@ pub(super) struct Ready {
     pub unmarked: BTreeSet<TaskId>,
 }
 
+/// Who a running slot is, from its first take-over to its last.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// A random name, that tells its starts from those of another process with the same slot.
+    pub name: String,
+    /// The last generation and start that it has held.
+    pub held: Option<(u64, u64)>,
+}
+
+/// A process that has held this slot ends for good when another one has started it since: otherwise the two would
+/// fence one another in turns.
+async fn not_replaced(slot: &Slot, process: &Process, number: u64) -> Result<(), SlotError> {
+    let Some((_, ours)) = process.held.filter(|(generation, _)| *generation == number) else { return Ok(()) };
+    match slot.lineage.generations().latest_process(number, slot.number).await? {
+        Some((by, name)) if by > ours && name != process.name => {
+            Err(SlotError::Replaced { slot: slot.number, by, ours })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How an attempt to take over ended.
 pub(super) enum Outcome {
     /// The slot may work.
@@ -54,6 +75,7 @@ struct Gathered {
 /// Goes through the take-over, step by step.
 pub(super) async fn take_over(
     slot: &Slot,
+    process: &mut Process,
     claim: Option<Generation>,
     kept: &mut Kept,
 ) -> Result<Outcome, SlotError> {
@@ -119,7 +141,9 @@ pub(super) async fn take_over(
                 if slot.number >= generation.slots {
                     return Ok(Outcome::StandBy);
                 }
-                have.incarnation = log.start_incarnation(number, slot.number, slot.env.now_ms()).await?;
+                not_replaced(slot, process, number).await?;
+                have.incarnation = log.start_incarnation(number, slot.number, &process.name, slot.env.now_ms()).await?;
+                process.held = Some((number, have.incarnation));
                 let id = transactional_id(slot.lineage.id(), number, slot.number);
                 have.producer = match kept.producer.take() {
                     Some(producer) if planted(PlantedBug::ReuseProducerAfterTimeout) => Some(producer),

@@ -100,10 +100,10 @@ fn incarnations_count_up_for_each_slot_of_a_generation() {
     let log = log(&store);
     run(async {
         assert_eq!(log.latest_incarnation(3, 0).await, Ok(0));
-        assert_eq!(log.start_incarnation(3, 0, 1).await, Ok(1));
-        assert_eq!(log.start_incarnation(3, 0, 2).await, Ok(2));
-        assert_eq!(log.start_incarnation(3, 1, 3).await, Ok(1));
-        assert_eq!(log.start_incarnation(4, 0, 4).await, Ok(1));
+        assert_eq!(log.start_incarnation(3, 0, "p", 1).await, Ok(1));
+        assert_eq!(log.start_incarnation(3, 0, "p", 2).await, Ok(2));
+        assert_eq!(log.start_incarnation(3, 1, "p", 3).await, Ok(1));
+        assert_eq!(log.start_incarnation(4, 0, "p", 4).await, Ok(1));
         assert_eq!(log.latest_incarnation(3, 0).await, Ok(2));
     });
 }
@@ -120,7 +120,7 @@ fn starts_that_race_get_different_numbers() {
                 run(async {
                     let mut numbers = Vec::new();
                     for _ in 0..20 {
-                        numbers.push(log.start_incarnation(1, 0, 0).await.unwrap());
+                        numbers.push(log.start_incarnation(1, 0, "p", 0).await.unwrap());
                     }
                     numbers
                 })
