@@ -14,7 +14,7 @@
 //! * SUM and AVG of FLOAT and DOUBLE add in double precision, in the order of rows.
 //! * MIN and MAX of floats order NaN above every number, so MAX gives NaN where there is one; −0 is 0.
 //!   Texts are ordered by their UTF-8 bytes.
-//! * DISTINCT feeds each value of a group to the function once ([`distinct`]). MIN and MAX ignore it.
+//! * DISTINCT feeds each value of a group to the function once (`distinct.rs`). MIN and MAX ignore it.
 //! * FILTER leaves out rows for which its column is not true.
 //!
 //! # Encodings

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use freshet_log::{Fetched, Outgoing};
 use freshet_state::rows::RowBuffer;
 
+pub use dead_letter::{HEADER_DETAIL, HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON, HEADER_TOPIC, LATE, LATE_GROUP};
 pub use program::StageProgram;
 pub use source::{EVENT_TIME_MISSING, EVENT_TIME_OUT_OF_RANGE, SOURCE};
 
