@@ -9,6 +9,7 @@
 //! numbers, so that an error in the engine can't hide in both. [`view`] draws what `freshet run` is doing,
 //! for this job or any other.
 
+pub mod columns;
 pub mod figures;
 pub mod generator;
 pub mod recount;

@@ -7,8 +7,9 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Paragraph, Sparkline};
+use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
 
+use super::columns::Columns;
 use super::figures::{bytes, count, duration, time};
 
 /// The figures of a running job at one moment. Plain values: whoever runs the job fills it in.
@@ -54,7 +55,7 @@ pub struct Snapshot {
     pub latest_title: String,
     /// How many of them there are.
     pub latest_count: u64,
-    /// The latest, newest first.
+    /// The latest, newest first. JSON objects are shown as a table.
     pub latest: Vec<String>,
     /// The last lines of log.
     pub log: Vec<String>,
@@ -167,7 +168,7 @@ impl View {
             None => "none yet".to_owned(),
             Some(ms) => {
                 let delay = u64::try_from(shown.now_ms.saturating_sub(ms)).unwrap_or(0);
-                format!("{}  ({} behind the clock)", time(ms, shown.now_ms), duration(Duration::from_millis(delay)))
+                format!("{}, {} behind", time(ms, shown.now_ms), duration(Duration::from_millis(delay)))
             }
         };
         let failed =
@@ -204,14 +205,17 @@ impl View {
 
     fn latest(&self, frame: &mut Frame<'_>, area: Rect) {
         let shown = &self.snapshot;
-        let lines: Vec<Line<'_>> = shown
-            .latest
-            .iter()
-            .enumerate()
-            .map(|(at, text)| if at == 0 { text.as_str().bold().into() } else { text.as_str().into() })
-            .collect();
-        let title = format!(" {} {} ", count(shown.latest_count), shown.latest_title);
-        frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(title)), area);
+        let block = Block::bordered().title(format!(" {} {} ", count(shown.latest_count), shown.latest_title));
+        let newest = |at: usize| if at == 0 { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() };
+        if let Some(columns) = Columns::of(&shown.latest) {
+            let widths = columns.widths().into_iter().map(Constraint::Length);
+            let rows = columns.rows.into_iter().enumerate().map(|(at, row)| Row::new(row).style(newest(at)));
+            let names = Row::new(columns.names).style(Style::new().fg(Color::DarkGray));
+            frame.render_widget(Table::new(rows, widths).header(names).column_spacing(2).block(block), area);
+        } else {
+            let lines = shown.latest.iter().enumerate().map(|(at, text)| Line::styled(text.as_str(), newest(at)));
+            frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()).block(block), area);
+        }
     }
 
     fn log(&self, frame: &mut Frame<'_>, area: Rect) {
@@ -281,7 +285,7 @@ mod tests {
             "read  812,345",
             "lag  1,024 records, 15 ms",
             "late, bad  1,620, 401",
-            "00:01:00  (5.0 s behind the clock)",
+            "00:01:00, 5.0 s behind",
             "38 committed, 2 failed",
             "99,871 keys",
             "12.3 MB",
@@ -290,6 +294,23 @@ mod tests {
             "acct-000042  6 txns",
             "WARN one",
             "q or Ctrl-C stops cleanly",
+        ] {
+            assert!(screen.contains(text), "`{text}` is not on\n{screen}");
+        }
+    }
+
+    #[test]
+    fn json_objects_are_shown_as_a_table() {
+        let mut view = View::default();
+        let record = |account, txns| {
+            format!(r#"{{"account_id":"{account}","window_end":"2026-03-01T00:01:00.000","txns":{txns}}}"#)
+        };
+        view.show(Snapshot { latest: vec![record("acct-000042", 6), record("acct-7", 12)], ..snapshot() });
+        let screen = drawn(&view, 100, 24);
+        for text in [
+            "account_id   window_end           txns",
+            "acct-000042  2026-03-01 00:01:00  6",
+            "acct-7       2026-03-01 00:01:00  12",
         ] {
             assert!(screen.contains(text), "`{text}` is not on\n{screen}");
         }
