@@ -79,8 +79,6 @@ fn open_bucket(url: &str, options: S3Options) -> Result<ObjectStoreAdapter, Stor
     if bucket.is_empty() {
         return Err(StoreError::Unusable(format!("{url} names no bucket: use s3://bucket/folder")));
     }
-    let allow_http =
-        options.allow_http || options.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     let hint = credentials_hint(&builder);
     if let Some(endpoint) = options.endpoint {
@@ -89,6 +87,9 @@ fn open_bucket(url: &str, options: S3Options) -> Result<ObjectStoreAdapter, Stor
     if let Some(region) = options.region {
         builder = builder.with_region(region);
     }
+    // A plain endpoint says itself that plain HTTP is meant, wherever it was given.
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let allow_http = options.allow_http || endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     let inner = with_patience(builder, allow_http).build().map_err(unusable)?;
     let root = Path::parse(folder).map_err(|e| unusable(e.into()))?;
     Ok(ObjectStoreAdapter { inner: Arc::new(inner), root, hint })
