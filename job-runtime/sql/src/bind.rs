@@ -7,16 +7,17 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow_schema::{DataType as ArrowType, Fields, TimeUnit};
+use arrow_schema::{DataType as ArrowType, Fields};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue, plan_err};
-use datafusion_expr::{BinaryExpr, Cast, Expr as DfExpr, ExprSchemable, Operator};
+use datafusion_expr::{BinaryExpr, Expr as DfExpr, ExprSchemable, Operator};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast::{BinaryOperator, Expr, Spanned};
 use sqlparser::tokenizer::Span;
 
-use crate::arrow_types::{from_arrow, in_words};
+use crate::arrow_types::in_words;
+use crate::coerce::Typer;
 use crate::error::{Outcome, Site, SqlError};
 use crate::functions::Functions;
 use crate::names::Scope;
@@ -111,8 +112,8 @@ pub(crate) fn schema_of(site: &Site<'_>, span: Span, columns: &Fields) -> Outcom
 
 /// Inserts the casts that the operators and functions of `raw` need over `schema`, and folds constants.
 pub(crate) fn typed(raw: &DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
-    let coerced = raw.clone().rewrite(&mut TypeCoercionRewriter::new(schema))?.data;
-    Ok(coerced.transform_up(|expr| fold(expr, schema))?.data)
+    let mut typer = Typer { schema, coercion: TypeCoercionRewriter::new(schema) };
+    Ok(raw.clone().rewrite(&mut typer)?.data)
 }
 
 /// DataFusion's message in the words of SQL, without its own prefixes.
@@ -170,72 +171,6 @@ fn no_silent_numbers(raw: DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(raw)
-}
-
-/// Folds casts of constants, and moves casts of columns in comparisons with constants over to the constant, so
-/// that nothing is cast row by row that need not be.
-fn fold(expr: DfExpr, schema: &DFSchema) -> DfResult<Transformed<DfExpr>> {
-    match expr {
-        DfExpr::Cast(cast) => match cast.expr.as_ref() {
-            DfExpr::Literal(value, _) if from_arrow(cast.field.data_type()).is_some() => {
-                Ok(Transformed::yes(DfExpr::Literal(value.cast_to(cast.field.data_type())?, None)))
-            }
-            _ => Ok(Transformed::no(DfExpr::Cast(cast))),
-        },
-        DfExpr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
-            let (left, right) = narrowed(left, right, schema)?;
-            let (right, left) = narrowed(right, left, schema)?;
-            Ok(Transformed::yes(DfExpr::BinaryExpr(BinaryExpr::new(left, op, right))))
-        }
-        other => Ok(Transformed::no(other)),
-    }
-}
-
-const fn is_comparison(op: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
-}
-
-type Pair = (Box<DfExpr>, Box<DfExpr>);
-
-/// `CAST(wide AS W) op constant` as `wide op constant`, where the constant fits the narrower type exactly and the
-/// cast loses nothing: then the comparison means the same.
-fn narrowed(side: Box<DfExpr>, constant: Box<DfExpr>, schema: &DFSchema) -> DfResult<Pair> {
-    let (DfExpr::Cast(Cast { expr, field }), DfExpr::Literal(value, _)) = (side.as_ref(), constant.as_ref()) else {
-        return Ok((side, constant));
-    };
-    let narrow = expr.get_type(schema)?;
-    if value.is_null() || !is_widening(&narrow, field.data_type()) {
-        return Ok((side, constant));
-    }
-    let Ok(small) = value.cast_to(&narrow) else { return Ok((side, constant)) };
-    match small.cast_to(field.data_type()) {
-        Ok(back) if !small.is_null() && back == *value => Ok((expr.clone(), Box::new(DfExpr::Literal(small, None)))),
-        _ => Ok((side, constant)),
-    }
-}
-
-/// Whether every value of `from` is a value of `to`, in the same order.
-fn is_widening(from: &ArrowType, to: &ArrowType) -> bool {
-    use ArrowType::{Decimal128, Int8, Int16, Int32, Int64, Timestamp};
-    let digits = |data_type: &ArrowType| match data_type {
-        Int8 => Some((3_i16, 0_i16)),
-        Int16 => Some((5, 0)),
-        Int32 => Some((10, 0)),
-        Int64 => Some((19, 0)),
-        Decimal128(precision, scale) => Some((i16::from(*precision) - i16::from(*scale), i16::from(*scale))),
-        _ => None,
-    };
-    match (from, to) {
-        (Timestamp(from, zone), Timestamp(to, other)) => zone == other && from <= to && *to != TimeUnit::Nanosecond,
-        (Decimal128(..), Int8 | Int16 | Int32 | Int64) => false,
-        _ => match (digits(from), digits(to)) {
-            (Some((whole, fraction)), Some((wide_whole, wide_fraction))) => {
-                whole <= wide_whole && fraction <= wide_fraction
-            }
-            _ => false,
-        },
-    }
 }
 
 /// Long chains of AND and of OR as balanced trees: they mean the same, and stay shallow.

@@ -37,6 +37,7 @@
 mod aggregate;
 pub mod arrow_types;
 mod bind;
+mod coerce;
 mod convert_expr;
 mod dialect;
 mod error;
