@@ -54,6 +54,14 @@ pub enum LabError {
         /// The cache folder that was searched.
         cache: PathBuf,
     },
+    /// The port that a server should listen on is taken.
+    #[error("{server}: port {port} of 127.0.0.1 is taken by another process. End that one, or choose another port")]
+    PortTaken {
+        /// Which server.
+        server: &'static str,
+        /// The port.
+        port: u16,
+    },
     /// A server did not do what was waited for within the deadline.
     #[error("{server}: waited {seconds:.1} s for {what}, in vain. Last lines of {log}:\n{tail}")]
     Deadline {

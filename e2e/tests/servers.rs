@@ -45,6 +45,15 @@ fn a_broker_that_can_not_start_says_why() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let options = KafkaOptions { port: Some(port), ..KafkaOptions::default() };
+    let error = KafkaServer::start_temporary(&options).expect_err("somebody listens there");
+    assert!(error.to_string().contains(&format!("port {port} of 127.0.0.1 is taken")), "{error}");
+}
+
+#[test]
 fn a_broker_stops_in_order_and_leaves_nothing() {
     let mut server = KafkaServer::start_temporary(&KafkaOptions::default()).unwrap();
     let folder = server.folder().to_owned();

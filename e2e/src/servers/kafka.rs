@@ -10,7 +10,7 @@ use crate::LabError;
 use crate::install::{Cache, KafkaInstallation, installed_kafka};
 
 use super::process::{ServerProcess, Undertaking};
-use super::{Scratch, copy_folder, free_port};
+use super::{Scratch, copy_folder, free_port, port_for};
 
 /// How long a start may take on a machine that is busy with other things.
 const START_DEADLINE: Duration = Duration::from_secs(120);
@@ -83,7 +83,7 @@ impl KafkaServer {
         if !data.exists() {
             copy_folder(&installation.formatted, &data)?;
         }
-        let port = options.port.unwrap_or_else(free_port);
+        let port = port_for("kafka", options.port)?;
         let mut properties = BrokerProperties::new(port, free_port(), &data);
         properties.0.extend(options.properties.clone());
         properties.write(&folder.join("server.properties"))?;

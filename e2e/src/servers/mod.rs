@@ -10,7 +10,7 @@ mod scratch;
 mod shared;
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 
 pub use kafka::{KafkaOptions, KafkaServer};
@@ -29,6 +29,17 @@ use crate::LabError;
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
     listener.local_addr().expect("a bound listener has an address").port()
+}
+
+/// The port that was asked for, if nobody listens on it, or a free one when none was asked for.
+fn port_for(server: &'static str, asked: Option<u16>) -> Result<u16, LabError> {
+    let Some(port) = asked else { return Ok(free_port()) };
+    // A listener would be refused for a while after a server's end because of its old connections; a client is
+    // not.
+    match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Err(LabError::PortTaken { server, port }),
+        Err(_) => Ok(port),
+    }
 }
 
 /// Copies the files of `from` to the new folder `to`, with their subfolders.

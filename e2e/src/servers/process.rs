@@ -21,6 +21,8 @@ use crate::install::command::tail;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Lines of the log that an error shows.
 const TAIL_LINES: usize = 40;
+/// Earlier errors that it shows besides.
+const TAIL_ERRORS: usize = 5;
 
 /// When the undertaker acts, and what it clears away besides the process.
 #[derive(Debug, Default, Clone)]
@@ -183,11 +185,15 @@ impl Drop for ServerProcess {
     }
 }
 
-/// The last lines of a log file.
+/// The first errors in a log file, and its last lines. (A server may log its whole shut-down after the error that
+/// caused it.)
 #[must_use]
 pub fn log_tail(log: &Path) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    tail(&text, TAIL_LINES)
+    let last = tail(&text, TAIL_LINES);
+    let is_error = |line: &&str| line.contains(" ERROR ") || line.contains(" FATAL ") || line.contains("Caused by:");
+    let errors: Vec<_> = text.lines().filter(is_error).take(TAIL_ERRORS).filter(|line| !last.contains(line)).collect();
+    if errors.is_empty() { last } else { format!("{}\n[…]\n{last}", errors.join("\n")) }
 }
 
 /// Sends a signal to a process group.
@@ -263,6 +269,17 @@ mod tests {
         let error = server.wait_for_line("ready", Duration::from_secs(20)).expect_err("it died");
         assert!(matches!(error, LabError::Died { .. }), "{error}");
         assert!(error.to_string().contains("cannot bind"), "{error}");
+    }
+
+    #[test]
+    fn an_early_error_is_shown_with_the_end_of_the_log() {
+        let scratch = Scratch::new("process-tail").expect("a scratch folder");
+        let log = scratch.path().join("log");
+        let lines: Vec<String> = (0..100).map(|number| format!("INFO line {number}")).collect();
+        std::fs::write(&log, format!("12:00 ERROR cannot bind\n{}\n", lines.join("\n"))).expect("it can be written");
+        let shown = log_tail(&log);
+        assert!(shown.starts_with("12:00 ERROR cannot bind\n[…]\n") && shown.ends_with("INFO line 99"), "{shown}");
+        assert!(!shown.contains("INFO line 5\n"), "the whole log is shown");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::LabError;
 use crate::install::{Cache, installed_s3};
 
 use super::process::{ServerProcess, Undertaking};
-use super::{Scratch, free_port};
+use super::{Scratch, port_for};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ impl S3Server {
         }
         let objects = folder.join("objects");
         fs::create_dir_all(&objects).map_err(LabError::file("making", &objects))?;
-        let port = options.port.unwrap_or_else(free_port);
+        let port = port_for("s3", options.port)?;
         let process = spawn(&binary, folder, port, clear)?;
         let mut server = Self { binary, folder: folder.to_owned(), port, process, scratch: None };
         server.wait_until_it_serves()?;

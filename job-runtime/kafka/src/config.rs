@@ -97,7 +97,7 @@ impl KafkaConfig {
         config.set("fetch.max.bytes", "8388608").set("fetch.message.max.bytes", "1048576");
         // The broker answers as soon as there is one byte. Without any it answers after this long, and only
         // then is the end of a partition certain: often enough for that, seldom enough to cost nothing.
-        config.set("fetch.min.bytes", "1").set("fetch.wait.max.ms", "200");
+        config.set("fetch.min.bytes", "1").set("fetch.wait.max.ms", "500");
         // The default of a second starves a reader that empties its queue faster than that.
         config.set("fetch.queue.backoff.ms", "5").set("fetch.error.backoff.ms", "50");
         let mut config = self.with_extra(config);

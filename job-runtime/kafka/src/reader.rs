@@ -18,7 +18,7 @@ use crate::query::ensure_known;
 use crate::thread::spawn;
 
 /// How long the thread waits for records before it looks whether it is still wanted.
-const LOOK_UP_EVERY: Duration = Duration::from_millis(200);
+const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
 /// Records and bytes that one round collects before they are handed over.
 const MOST_RECORDS: usize = 16 * 1024;
 const MOST_BYTES: usize = 4 << 20;

@@ -24,7 +24,7 @@ use crate::native::{self, TopicHandles};
 use crate::thread::{away, spawn};
 
 /// How long the event thread waits before it looks whether it is still wanted.
-const LOOK_UP_EVERY: Duration = Duration::from_millis(200);
+const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
 /// How often a full queue is looked at: librdkafka does not say when a record has left it.
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 /// Kafka takes 0 for "now" and refuses what is before 1970.
