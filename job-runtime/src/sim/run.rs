@@ -2,6 +2,7 @@
 //! there must become what the recount says.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,8 +34,6 @@ pub(super) struct Run {
     pub scenario: Scenario,
     /// What was written to the input, by partition.
     pub fed: RefCell<Vec<Vec<Fed>>>,
-    /// Strangers' transactions that are open.
-    pub hanging: Cell<u32>,
     /// Whether the sky has cleared.
     pub calm: Cell<bool>,
     rng: RefCell<SeededRng>,
@@ -63,7 +62,6 @@ pub(super) fn run(seed: u64, kind: Option<Kind>, keep_trace: usize) -> Outcome {
         cluster,
         fed: RefCell::new(vec![Vec::new(); scenario.shape.partitions as usize]),
         scenario,
-        hanging: Cell::new(0),
         calm: Cell::new(false),
         rng: RefCell::new(rng),
         striking: Cell::new(0),
@@ -183,6 +181,7 @@ impl Run {
 
     /// Waits for the result, and for what may come after it.
     async fn judge(&self) {
+        self.settle_strangers().await;
         let expected = recount(self.scenario.shape, &self.fed.borrow());
         let until = self.cluster.env.monotonic() + DEADLINE;
         loop {
@@ -208,6 +207,23 @@ impl Run {
         match expected.compare(&self.cluster.broker) {
             Verdict::Complete => {}
             Verdict::Wrong(what) | Verdict::Missing(what) => self.violate(format!("after it was complete: {what}")),
+        }
+    }
+
+    /// What a stranger wrote is input only if its transaction was committed, and not timed out before.
+    async fn settle_strangers(&self) {
+        let broker = &self.cluster.broker;
+        let visible = |partition: u32| {
+            let bounds = broker.bounds(&TopicPartition::new(PAYMENTS, partition));
+            bounds.is_ok_and(|bounds| bounds.stable == bounds.high)
+        };
+        if !self.wait_for(Duration::from_secs(30), || (0..self.scenario.shape.partitions).all(visible)).await {
+            self.violate("the input is held back for ever".to_owned());
+        }
+        let committed = broker.committed_records(PAYMENTS).unwrap_or_default();
+        let places: BTreeSet<(u32, i64)> = committed.iter().map(|record| (record.partition, record.offset)).collect();
+        for (partition, records) in (0..).zip(self.fed.borrow_mut().iter_mut()) {
+            records.retain(|fed| places.contains(&(partition, fed.offset)));
         }
     }
 

@@ -216,21 +216,17 @@ impl Run {
         let broker = &self.cluster.broker;
         let Ok(bounds) = broker.bounds(&place) else { return };
         let Ok(hanging) = broker.hang_transaction(&place) else { return };
-        self.hanging.set(self.hanging.get() + 1);
-        if commit {
-            // Once it is committed its record is one of the input, and a bad one.
-            let record = InputRecord {
-                partition,
-                key: String::new(),
-                value: "hanging".to_owned(),
-                meaning: Meaning::Bad("NotJson"),
-                after: Duration::ZERO,
-            };
-            self.fed.borrow_mut()[partition as usize].push(Fed { offset: bounds.high, record });
-        }
+        // If it is committed, its record is one of the input, and a bad one.
+        let record = InputRecord {
+            partition,
+            key: String::new(),
+            value: "hanging".to_owned(),
+            meaning: Meaning::Bad("NotJson"),
+            after: Duration::ZERO,
+        };
+        self.fed.borrow_mut()[partition as usize].push(Fed { offset: bounds.high, record });
         self.pass(time).await;
         broker.end_hanging(&hanging, commit);
-        self.hanging.set(self.hanging.get() - 1);
     }
 
     /// Waits until every task has committed.
