@@ -7,4 +7,6 @@ pub mod manifest;
 pub mod metrics;
 pub mod observe;
 pub mod reporter;
+#[cfg(feature = "faults")]
+pub mod sim;
 pub mod slot;

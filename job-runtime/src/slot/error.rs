@@ -89,6 +89,12 @@ pub enum SlotError {
         /// Its number.
         by: u64,
     },
+    /// A later generation was handed out while this worker stood still.
+    #[error("generation {by} was handed out meanwhile: this worker belongs to an earlier one")]
+    Superseded {
+        /// Its number.
+        by: u64,
+    },
     /// The same slot was started again elsewhere.
     #[error("slot {slot} was started again elsewhere (start {by}, this is {ours}): this worker ends for good")]
     Replaced {
@@ -117,7 +123,7 @@ impl SlotError {
         match self {
             Self::Log(error) => error.is_transient(),
             Self::State(error) | Self::Lineage(LineageError::State(error)) => error.is_transient(),
-            Self::SupersededByCommit { .. } => true,
+            Self::SupersededByCommit { .. } | Self::Superseded { .. } => true,
             _ => false,
         }
     }
@@ -148,7 +154,7 @@ impl SlotError {
             Self::ForeignOffset { .. } => "ForeignOffsets",
             Self::NoStartPosition { .. } => "NoStartPosition",
             Self::PartitionsChanged { .. } => "PartitionsChanged",
-            Self::SupersededByCommit { .. } => "Superseded",
+            Self::SupersededByCommit { .. } | Self::Superseded { .. } => "Superseded",
             Self::Replaced { .. } => "Replaced",
             Self::LineageEnded(_) => "LineageEnded",
         }

@@ -207,6 +207,7 @@ pub async fn run(slot: &Slot, claim: Option<Generation>, stop: &StopSignal) -> R
             Ok(WorkEnd::Stopped) => return Ok(()),
             Ok(WorkEnd::Again) => {}
             Err(error) => {
+                let error = judged(slot, &process, error).await;
                 slot.events.failed(&error, error.is_transient());
                 if !error.is_transient() {
                     return Err(error);
@@ -218,6 +219,26 @@ pub async fn run(slot: &Slot, claim: Option<Generation>, stop: &StopSignal) -> R
                 failures += 1;
             }
         }
+    }
+}
+
+/// What a failure that only a person could mend means, once it is known whether the slot's tasks are still its own.
+///
+/// A process that stood still while others took its tasks over finds strange things when it wakes: records that
+/// it wanted to read are consumed and deleted, objects that it wanted to load are collected. That is nothing to
+/// tell a person, and nothing to end for: it begins again, and finds out what it is now.
+async fn judged(slot: &Slot, process: &Process, error: SlotError) -> SlotError {
+    let Some((generation, ours)) = process.held.filter(|_| !error.is_transient()) else { return error };
+    let log = slot.lineage.generations();
+    let asked = async { Ok((log.latest_number().await?, log.latest_process(generation, slot.number).await?)) };
+    match asked.await {
+        Ok((by, _)) if by > generation => SlotError::Superseded { by },
+        Ok((_, Some((by, name)))) if by > ours && name != process.name => {
+            SlotError::Replaced { slot: slot.number, by, ours }
+        }
+        Ok(_) => error,
+        // Not known yet: the next attempt fails in the same way, or does not.
+        Err(unknown) => SlotError::State(unknown),
     }
 }
 

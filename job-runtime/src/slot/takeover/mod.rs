@@ -92,7 +92,9 @@ pub(super) async fn take_over(
     let mut have = Gathered::default();
     let mut running: Option<(Programs, Vec<RunningTask>, u64)> = None;
     loop {
-        match next_step(&progress) {
+        let step = next_step(&progress);
+        slot.env.trace(format_args!("slot {} of generation {number}: {step:?}", slot.number));
+        match step {
             Step::Look => {
                 let latest = log.latest_number().await?;
                 progress.look = Some(Look { latest, stored: log.get(number).await? });

@@ -1,0 +1,228 @@
+//! The oracle: what every record of the input should have come to, counted again in the plainest way.
+//!
+//! It knows nothing of batches, epochs, tasks or state: it goes through each partition from its first record
+//! to its last, keeps a watermark, and adds up. What a committed reader sees must be exactly this, whatever
+//! befell the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use freshet_log::model::{ModelBroker, StoredRecord};
+use serde_json::{Value, json};
+
+use super::input::{InputRecord, Meaning};
+use super::plans::{COPIES, DEAD, DISORDER_MS, Grouping, LATE, PAYMENTS, Shape, TOTALS, WINDOW_MS};
+
+/// A record of the input, by where it was written.
+#[derive(Debug, Clone)]
+pub(super) struct Fed {
+    pub offset: i64,
+    pub record: InputRecord,
+}
+
+/// What the outputs must hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// For each key, its rows in order.
+    copies: BTreeMap<String, Vec<String>>,
+    /// Each row once.
+    totals: BTreeMap<String, i64>,
+    /// Partition, offset and reason of each record.
+    dead: BTreeSet<Letter>,
+    late: BTreeSet<Letter>,
+}
+
+type Letter = (u32, i64, String);
+
+/// How what is there compares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Exactly what is wanted.
+    Complete,
+    /// So far nothing is wrong, but something is missing.
+    Missing(String),
+    /// Something is there that may never be.
+    Wrong(String),
+}
+
+#[derive(Default)]
+struct Total {
+    n: i64,
+    total: i64,
+    least: Option<i64>,
+    others: BTreeSet<String>,
+}
+
+/// Counts the input again.
+pub(super) fn recount(shape: Shape, fed: &[Vec<Fed>]) -> Expected {
+    let mut expected = Expected::default();
+    let mut windows: BTreeMap<(String, i64), Total> = BTreeMap::new();
+    let mut horizon = i64::MIN;
+    for (partition, records) in (0..).zip(fed) {
+        let mut watermark = i64::MIN;
+        for Fed { offset, record } in records {
+            let letter = |reason: &str| (partition, *offset, reason.to_owned());
+            let payment = match &record.meaning {
+                Meaning::Bad(reason) => {
+                    expected.dead.insert(letter(reason));
+                    continue;
+                }
+                Meaning::Good(payment) => payment,
+            };
+            if shape.copies && payment.amount >= 0 {
+                let row = json!({"account": payment.account, "seq": payment.seq, "amount": payment.amount});
+                expected.copies.entry(payment.account.clone()).or_default().push(row.to_string());
+            }
+            let start = payment.time_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
+            let late = start + WINDOW_MS - 1 <= watermark;
+            watermark = watermark.max(payment.time_ms - DISORDER_MS - 1);
+            let Some(grouping) = shape.totals else { continue };
+            if late {
+                expected.late.insert(letter("LateRecord"));
+                continue;
+            }
+            let (group, other) = match grouping {
+                Grouping::Account => (&payment.account, &payment.merchant),
+                Grouping::Merchant => (&payment.merchant, &payment.account),
+            };
+            let total = windows.entry((group.clone(), start)).or_default();
+            total.n += 1;
+            total.total += payment.amount;
+            total.least = Some(total.least.map_or(payment.amount, |least| least.min(payment.amount)));
+            total.others.insert(other.clone());
+        }
+        horizon = horizon.max(watermark);
+    }
+    for ((group, start), total) in windows {
+        // The windows of the closing records themselves never close.
+        if start + WINDOW_MS - 1 <= horizon {
+            let grouped = match shape.totals {
+                Some(Grouping::Account) => "account",
+                _ => "merchant",
+            };
+            let row = json!({
+                grouped: group, "window_start": time(start), "window_end": time(start + WINDOW_MS),
+                "window_time": time(start + WINDOW_MS - 1), "n": total.n, "total": total.total, "least": total.least,
+                "others": total.others.len(),
+            });
+            *expected.totals.entry(row.to_string()).or_default() += 1;
+        }
+    }
+    expected
+}
+
+fn time(ms: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(ms).expect("times of the simulation are in range");
+    time.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
+}
+
+impl Expected {
+    /// Compares it with what a committed reader sees.
+    pub fn compare(&self, broker: &ModelBroker) -> Verdict {
+        let mut missing = Vec::new();
+        let checks = [
+            self.copies(broker),
+            self.totals(broker),
+            letters(broker, DEAD, &self.dead),
+            letters(broker, LATE, &self.late),
+        ];
+        for verdict in checks {
+            match verdict {
+                Verdict::Complete => {}
+                Verdict::Missing(what) => missing.push(what),
+                wrong @ Verdict::Wrong(_) => return wrong,
+            }
+        }
+        if missing.is_empty() { Verdict::Complete } else { Verdict::Missing(missing.join("; ")) }
+    }
+
+    fn copies(&self, broker: &ModelBroker) -> Verdict {
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for record in records(broker, COPIES) {
+            let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+            found.entry(key).or_default().push(text(&record));
+        }
+        let mut missing = 0;
+        for (key, found) in &found {
+            let expected = self.copies.get(key).map_or(&[][..], Vec::as_slice);
+            let same = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
+            if same < found.len() {
+                let wanted = expected.get(same).map_or("nothing", String::as_str);
+                return Verdict::Wrong(format!(
+                    "{COPIES}: row {same} of key {key} is {}, wanted {wanted}",
+                    found[same]
+                ));
+            }
+        }
+        for (key, expected) in &self.copies {
+            missing += expected.len() - found.get(key).map_or(0, Vec::len);
+        }
+        if missing == 0 { Verdict::Complete } else { Verdict::Missing(format!("{missing} rows of {COPIES}")) }
+    }
+
+    fn totals(&self, broker: &ModelBroker) -> Verdict {
+        let mut left = self.totals.clone();
+        for record in records(broker, TOTALS) {
+            let row = text(&record);
+            match left.get_mut(&row) {
+                Some(count) if *count > 0 => *count -= 1,
+                Some(_) => return Verdict::Wrong(format!("{TOTALS}: {row} is there twice")),
+                None => {
+                    return Verdict::Wrong(format!(
+                        "{TOTALS}: {row} is not what the recount gives: {}",
+                        self.near(&row)
+                    ));
+                }
+            }
+        }
+        let missing: Vec<_> = left.iter().filter(|(_, count)| **count > 0).collect();
+        match missing.first() {
+            None => Verdict::Complete,
+            Some((row, _)) => Verdict::Missing(format!("{} rows of {TOTALS}, for instance {row}", missing.len())),
+        }
+    }
+
+    /// The row of the same group and window.
+    fn near(&self, row: &str) -> String {
+        let until_end = |row: &str| row.split("\"window_end\"").next().map(str::to_owned);
+        let same = self.totals.keys().find(|expected| until_end(expected) == until_end(row));
+        same.cloned().unwrap_or_else(|| "no such window".to_owned())
+    }
+}
+
+fn records(broker: &ModelBroker, topic: &str) -> Vec<StoredRecord> {
+    broker.committed_records(topic).unwrap_or_default()
+}
+
+fn text(record: &StoredRecord) -> String {
+    let value = record.value.as_deref().unwrap_or_default();
+    // Parsed and written again, so that only the content counts.
+    serde_json::from_slice::<Value>(value)
+        .map_or_else(|error| format!("{error}: {}", String::from_utf8_lossy(value)), |value| value.to_string())
+}
+
+fn letters(broker: &ModelBroker, topic: &str, expected: &BTreeSet<Letter>) -> Verdict {
+    let mut found = BTreeSet::new();
+    for record in records(broker, topic) {
+        let header = |name: &str| {
+            let header = record.headers.iter().find(|header| header.name == name);
+            header.map(|header| String::from_utf8_lossy(&header.value).into_owned()).unwrap_or_default()
+        };
+        let letter = (
+            header("freshet-partition").parse().unwrap_or(u32::MAX),
+            header("freshet-offset").parse().unwrap_or(-1),
+            header("freshet-error-reason"),
+        );
+        if header("freshet-topic") != PAYMENTS || !expected.contains(&letter) {
+            return Verdict::Wrong(format!("{topic}: {letter:?} ({}) should not be there", header("freshet-detail")));
+        }
+        if !found.insert(letter.clone()) {
+            return Verdict::Wrong(format!("{topic}: {letter:?} is there twice"));
+        }
+    }
+    match expected.difference(&found).next() {
+        None => Verdict::Complete,
+        Some(letter) => {
+            Verdict::Missing(format!("{} records of {topic}, for instance {letter:?}", expected.len() - found.len()))
+        }
+    }
+}

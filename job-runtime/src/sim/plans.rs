@@ -1,0 +1,170 @@
+//! The jobs that are simulated: plans made by hand, so that the recount can be as plain as they are.
+
+use freshet_plan::{
+    Aggregate, AggregateFunction, BinaryOp, Chain, Column, DataType, EventTime, Expr, Format, Input, Literal, Output,
+    PLAN_VERSION, Plan, ProjectedColumn, RepartitionSource, Stage, Step, TopicSink, TopicSource, Window,
+    WindowAggregate,
+};
+
+/// The input topic.
+pub(super) const PAYMENTS: &str = "payments";
+/// Where accepted payments are copied to.
+pub(super) const COPIES: &str = "copies";
+/// Where totals of windows go.
+pub(super) const TOTALS: &str = "totals";
+/// Where bad records go.
+pub(super) const DEAD: &str = "dead";
+/// Where late records go.
+pub(super) const LATE: &str = "late";
+/// Length of a window.
+pub(super) const WINDOW_MS: i64 = 10_000;
+/// How far behind the newest record an on-time one may be.
+pub(super) const DISORDER_MS: i64 = 3_000;
+/// How long a partition stays at its end before it counts as idle, in scenarios with idle partitions.
+const IDLE_MS: i64 = 400;
+
+const ACCOUNT: usize = 0;
+const MERCHANT: usize = 1;
+const AMOUNT: usize = 2;
+const TIME: usize = 4;
+
+/// What totals are grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// The topic's own key: one stage.
+    Account,
+    /// Something else: a second stage behind a repartition topic.
+    Merchant,
+}
+
+/// What a job computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Copies payments of at least 0, in order.
+    pub copies: bool,
+    /// Totals of windows.
+    pub totals: Option<Grouping>,
+    /// Partitions of the input.
+    pub partitions: u32,
+    /// Partitions of the repartition topic.
+    pub max_parallelism: u32,
+    /// Whether partitions fall idle.
+    pub idle: bool,
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        Column::required("account", DataType::String),
+        Column::required("merchant", DataType::String),
+        Column::required("amount", DataType::BigInt),
+        Column::required("seq", DataType::BigInt),
+        Column::required("ts", DataType::Timestamp(3)),
+    ]
+}
+
+fn sink(topic: &str, columns: Vec<Column>) -> Output {
+    let (table, topic) = (topic.to_owned(), topic.to_owned());
+    Output::Topic(TopicSink { table, topic, format: Format::Json, columns, key: vec![0] })
+}
+
+fn copies() -> Chain {
+    let predicate = Expr::Binary {
+        op: BinaryOp::GtEq,
+        left: Box::new(Expr::column(AMOUNT, "amount")),
+        right: Box::new(Expr::Literal { value: Literal::Int(0), data_type: DataType::BigInt }),
+    };
+    let kept = [(ACCOUNT, "account"), (3, "seq"), (AMOUNT, "amount")];
+    let project = |(at, name): (usize, &str)| ProjectedColumn {
+        name: name.to_owned(),
+        data_type: columns()[at].data_type.clone(),
+        expr: Expr::column(at, name),
+    };
+    let out = kept.map(|(at, _)| columns()[at].clone()).to_vec();
+    let steps = vec![Step::Filter { predicate }, Step::Project { columns: kept.map(project).to_vec() }];
+    Chain { statement: 0, steps, output: sink(COPIES, out) }
+}
+
+fn totals(group: usize, other: usize) -> WindowAggregate {
+    use AggregateFunction::{Count, Min, Sum};
+    let aggregate = |name: &str, function, argument: Option<usize>, distinct| Aggregate {
+        name: name.to_owned(),
+        function,
+        argument,
+        argument_type: argument.map(|at| columns()[at].data_type.clone()),
+        distinct,
+        filter: None,
+        data_type: DataType::BigInt,
+    };
+    WindowAggregate {
+        id: "agg-totals".to_owned(),
+        window: Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
+        time_column: TIME,
+        group: vec![group],
+        group_columns: vec![columns()[group].clone()],
+        aggregates: vec![
+            aggregate("n", Count, None, false),
+            aggregate("total", Sum, Some(AMOUNT), false),
+            aggregate("least", Min, Some(AMOUNT), false),
+            aggregate("others", Count, Some(other), true),
+        ],
+        state_version: 1,
+    }
+}
+
+/// The plan of a shape.
+pub(super) fn plan(shape: Shape) -> Plan {
+    let mut stages = vec![Stage {
+        id: "payments".to_owned(),
+        input: Input::Topic(TopicSource {
+            table: PAYMENTS.to_owned(),
+            topic: PAYMENTS.to_owned(),
+            format: Format::Json,
+            columns: columns(),
+            key: vec!["account".to_owned()],
+            key_trusted: true,
+            event_time: Some(EventTime {
+                column: "ts".to_owned(),
+                max_out_of_orderness_ms: DISORDER_MS,
+                idle_timeout_ms: shape.idle.then_some(IDLE_MS),
+            }),
+        }),
+        chains: Vec::new(),
+    }];
+    if shape.copies {
+        stages[0].chains.push(copies());
+    }
+    match shape.totals {
+        None => {}
+        Some(Grouping::Account) => {
+            let totals = totals(ACCOUNT, MERCHANT);
+            let output = sink(TOTALS, totals.output_columns());
+            stages[0].chains.push(Chain { statement: 1, steps: vec![Step::WindowAggregate(totals)], output });
+        }
+        Some(Grouping::Merchant) => {
+            let totals = totals(MERCHANT, ACCOUNT);
+            let output = sink(TOTALS, totals.output_columns());
+            let operator = totals.id.clone();
+            stages[0].chains.push(Chain {
+                statement: 1,
+                steps: vec![Step::WindowCombine(totals.clone())],
+                output: Output::Repartition {
+                    operator: operator.clone(),
+                    key: vec![0],
+                    columns: Vec::new(),
+                    format_version: 1,
+                },
+            });
+            stages.push(Stage {
+                id: operator.clone(),
+                input: Input::Repartition(RepartitionSource {
+                    operator,
+                    from_stage: "payments".to_owned(),
+                    columns: Vec::new(),
+                    format_version: 1,
+                }),
+                chains: vec![Chain { statement: 1, steps: vec![Step::WindowMerge(totals)], output }],
+            });
+        }
+    }
+    Plan { version: PLAN_VERSION, max_parallelism: shape.max_parallelism, stages }
+}

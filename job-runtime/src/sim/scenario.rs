@@ -1,0 +1,323 @@
+//! What a seed stands for: the job, its input, the weather, and the misfortunes that will befall it.
+
+use std::time::Duration;
+
+use freshet_env::CRASH_POINTS;
+use freshet_env::sim::SeededRng;
+use freshet_log::model::ModelFaults;
+
+use super::input::InputSpec;
+use super::plans::{Grouping, Shape};
+use crate::slot::Tuning;
+
+/// Kinds of scenarios.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing happens.
+    Calm,
+    /// Everything happens, at any time.
+    Chaos,
+    /// Tasks are taken over again and again while their former owner stands still, and wakes at the worst time.
+    TakeOver,
+    /// Two leaders hand out different assignments under one number.
+    Claims,
+    /// Offsets expire while state exists: the job must refuse to go on.
+    OffsetsExpired,
+    /// A bit of a state object changes: the job must notice, or must not need it.
+    Damage,
+    /// The job is stopped cleanly, its offsets expire, and it is started again: it must go on.
+    Stopped,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::Calm, Self::Chaos, Self::TakeOver, Self::Claims, Self::OffsetsExpired, Self::Damage, Self::Stopped];
+}
+
+/// Where a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strike {
+    /// At the n-th passing of a labelled step.
+    Label(&'static str, u32),
+    /// At the n-th poll of any task of the process.
+    Poll(u32),
+}
+
+/// A process stands still, somebody takes its tasks over, and it wakes.
+#[derive(Debug, Clone)]
+pub struct Dance {
+    /// The slot that stands still.
+    pub slot: u32,
+    /// Whether a generation is handed out and the slot restarted first, so that it stands still in its own take-over.
+    pub fresh: bool,
+    /// Where it stands still.
+    pub pause: Strike,
+    /// Whether its tasks go to other slots in a next generation; otherwise the same slot is started elsewhere.
+    pub next_generation: bool,
+    /// Where its successor is when it wakes.
+    pub wake: Strike,
+    /// How long the successor stands still there.
+    pub hold: Duration,
+    /// When it wakes at the latest.
+    pub longest: Duration,
+}
+
+/// Something that befalls the cluster.
+#[derive(Debug, Clone)]
+pub enum Misfortune {
+    /// A process is killed.
+    Kill(u32),
+    /// A process is killed at its next passing of a place.
+    KillAt(u32, Strike),
+    /// See [`Dance`].
+    Dance(Dance),
+    /// The next generation has so many slots. Workers are told (restarted with the claim), or find out.
+    Rescale {
+        /// How many slots.
+        slots: u32,
+        /// Whether workers are restarted with what they are told.
+        told: bool,
+        /// Whether slots that are no longer needed are killed; otherwise they are stopped.
+        kill: bool,
+    },
+    /// Two assignments under one number, each told to some workers.
+    Contradict,
+    /// The broker is away.
+    Outage(Duration),
+    /// The store fails more than it works.
+    StoreStorm(Duration),
+    /// Every open transaction is timed out.
+    TimeOutTransactions,
+    /// Somebody else's transaction blocks a partition of the input, and ends, committed or not.
+    Hang {
+        /// The partition.
+        partition: u32,
+        /// For how long.
+        time: Duration,
+        /// How it ends.
+        commit: bool,
+    },
+    /// A worker is stopped cleanly, and started again.
+    Stop(u32),
+    /// A worker's wall clock is wrong from now on.
+    Skew(u32, i64),
+    /// All workers are killed, and when all is quiet the offsets expire.
+    ExpireOffsets,
+    /// All workers are killed, and when all is quiet a bit of an object that is named changes.
+    Damage,
+    /// All workers are stopped cleanly, the offsets expire, and all are started again.
+    StopAndExpire,
+}
+
+/// How the store behaves. Rates are per mille.
+#[derive(Debug, Clone)]
+pub struct StoreWeather {
+    /// How long a request or an answer travels at the most.
+    pub latency: Duration,
+    /// Requests that travel up to `slow`.
+    pub slow_rate: u32,
+    /// See `slow_rate`.
+    pub slow: Duration,
+    /// Requests that fail without effect.
+    pub fail_before_rate: u32,
+    /// Requests that fail though they had effect.
+    pub fail_after_rate: u32,
+}
+
+impl StoreWeather {
+    /// Small delays, no failures.
+    pub const CALM: Self = Self {
+        latency: Duration::from_millis(3),
+        slow_rate: 0,
+        slow: Duration::ZERO,
+        fail_before_rate: 0,
+        fail_after_rate: 0,
+    };
+}
+
+/// All that a seed decides.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Which kind.
+    pub kind: Kind,
+    /// The job.
+    pub shape: Shape,
+    /// Slots of the first generation.
+    pub slots: u32,
+    /// Intervals of the slots.
+    pub tuning: Tuning,
+    /// The network and the broker.
+    pub faults: ModelFaults,
+    /// The store.
+    pub store: StoreWeather,
+    /// How the input is made.
+    pub(super) input: InputSpec,
+    /// What happens when.
+    pub misfortunes: Vec<(Duration, Misfortune)>,
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn any<T: Copy>(rng: &mut SeededRng, items: &[T]) -> T {
+    items[rng.below(items.len() as u64) as usize]
+}
+
+impl Scenario {
+    /// The scenario of a seed; of the given kind, if one is given.
+    #[must_use]
+    pub fn draw(rng: &mut SeededRng, kind: Option<Kind>) -> Self {
+        let drawn = match rng.below(100) {
+            0..2 => Kind::Calm,
+            2..52 => Kind::Chaos,
+            52..80 => Kind::TakeOver,
+            80..90 => Kind::Claims,
+            90..93 => Kind::OffsetsExpired,
+            93..97 => Kind::Damage,
+            _ => Kind::Stopped,
+        };
+        let kind = kind.unwrap_or(drawn);
+        let gentle = matches!(kind, Kind::Calm | Kind::OffsetsExpired | Kind::Damage | Kind::Stopped);
+        let partitions = rng.between(2, 4) as u32;
+        // Idleness follows the clock: exact only where everything can be read from the beginning.
+        let idle = rng.chance(250);
+        let mut shape = Shape {
+            copies: rng.chance(500),
+            totals: any(rng, &[None, Some(Grouping::Account), Some(Grouping::Merchant), Some(Grouping::Merchant)]),
+            partitions,
+            max_parallelism: rng.between(1, 4) as u32,
+            idle,
+        };
+        if matches!(kind, Kind::OffsetsExpired | Kind::Damage) && shape.totals.is_none() {
+            shape.totals = Some(Grouping::Account);
+        }
+        shape.copies |= shape.totals.is_none();
+        let two_or_more = matches!(kind, Kind::TakeOver | Kind::Claims);
+        let slots = if two_or_more { rng.between(2, 3) } else { rng.between(1, 3) } as u32;
+        let input = InputSpec {
+            partitions,
+            records: rng.between(40, 240) as u32,
+            straggler_rate: any(rng, &[0, 20, 100]),
+            bad_rate: any(rng, &[0, 30, 100]),
+            pace: if idle { Duration::ZERO } else { ms(rng.between(5, 60)) },
+            uneven: idle || rng.chance(200),
+        };
+        let tuning = tuning(rng);
+        let mut faults = if gentle || rng.chance(200) { ModelFaults::none() } else { ModelFaults::drawn(rng) };
+        faults.fetch_records = rng.between(1, 20) as usize;
+        let mild = StoreWeather { latency: ms(rng.between(1, 20)), ..StoreWeather::CALM };
+        let store = if gentle || rng.chance(300) { mild } else { store_weather(rng) };
+        let misfortunes = misfortunes(kind, shape, slots, rng);
+        Self { kind, shape, slots, tuning, faults, store, input, misfortunes }
+    }
+}
+
+fn tuning(rng: &mut SeededRng) -> Tuning {
+    Tuning {
+        epoch_interval: ms(rng.between(15, 200)),
+        watch_interval: ms(rng.between(100, 2500)),
+        collect_interval: ms(rng.between(100, 1500)),
+        collect_grace: any(rng, &[Duration::ZERO, ms(200), ms(2000)]),
+        upkeep_interval: ms(rng.between(200, 3000)),
+        recommit_interval: ms(rng.between(1000, 20_000)),
+        waiting_bytes: any(rng, &[300, 4000, 1 << 20]),
+        upload_deadline: ms(rng.between(300, 3000)),
+        longest_backoff: ms(rng.between(60, 1000)),
+    }
+}
+
+fn store_weather(rng: &mut SeededRng) -> StoreWeather {
+    StoreWeather {
+        latency: ms(rng.between(1, 30)),
+        slow_rate: any(rng, &[0, 10, 60]),
+        slow: ms(rng.between(100, 4000)),
+        fail_before_rate: any(rng, &[0, 10, 60]),
+        fail_after_rate: any(rng, &[0, 10, 60]),
+    }
+}
+
+fn strike(rng: &mut SeededRng) -> Strike {
+    if rng.chance(700) {
+        Strike::Label(any(rng, CRASH_POINTS), rng.between(1, 4) as u32)
+    } else {
+        Strike::Poll(rng.between(1, 400) as u32)
+    }
+}
+
+fn dance(slots: u32, rng: &mut SeededRng) -> Dance {
+    let fresh = rng.chance(500);
+    let pause = match (fresh, rng.below(3)) {
+        (_, 0) => Strike::Poll(rng.between(1, 120) as u32),
+        (true, _) => Strike::Label(any(rng, &CRASH_POINTS[1..7]), 1),
+        (false, _) => Strike::Label(any(rng, &CRASH_POINTS[7..12]), rng.between(1, 3) as u32),
+    };
+    let wake = Strike::Label(any(rng, &CRASH_POINTS[1..12]), 1);
+    Dance {
+        slot: rng.below(u64::from(slots)) as u32,
+        fresh,
+        pause,
+        next_generation: rng.chance(700),
+        wake,
+        hold: any(rng, &[Duration::ZERO, ms(20), ms(100), ms(400)]),
+        longest: ms(rng.between(300, 5000)),
+    }
+}
+
+fn misfortunes(kind: Kind, shape: Shape, slots: u32, rng: &mut SeededRng) -> Vec<(Duration, Misfortune)> {
+    let mut list = Vec::new();
+    match kind {
+        Kind::Calm => {}
+        Kind::Chaos => {
+            for _ in 0..rng.between(2, 10) {
+                list.push((ms(rng.between(50, 8000)), drawn(shape, slots, rng)));
+            }
+        }
+        Kind::TakeOver => {
+            let mut at = 400;
+            for _ in 0..rng.between(1, 4) {
+                at += rng.between(100, 2500);
+                list.push((ms(at), Misfortune::Dance(dance(slots, rng))));
+            }
+            if rng.chance(500) {
+                list.push((ms(rng.between(50, 8000)), drawn(shape, slots, rng)));
+            }
+        }
+        Kind::Claims => {
+            for _ in 0..rng.between(1, 3) {
+                list.push((ms(rng.between(400, 6000)), Misfortune::Contradict));
+            }
+            if rng.chance(500) {
+                list.push((ms(rng.between(50, 8000)), drawn(shape, slots, rng)));
+            }
+        }
+        Kind::OffsetsExpired => list.push((ms(rng.between(800, 4000)), Misfortune::ExpireOffsets)),
+        Kind::Damage => list.push((ms(rng.between(800, 4000)), Misfortune::Damage)),
+        Kind::Stopped => list.push((ms(rng.between(800, 4000)), Misfortune::StopAndExpire)),
+    }
+    list.sort_by_key(|(at, _)| *at);
+    list
+}
+
+fn drawn(shape: Shape, slots: u32, rng: &mut SeededRng) -> Misfortune {
+    let slot = rng.below(u64::from(slots)) as u32;
+    match rng.below(100) {
+        0..8 => Misfortune::Kill(slot),
+        8..34 => Misfortune::KillAt(slot, strike(rng)),
+        34..50 => Misfortune::Dance(dance(slots, rng)),
+        50..68 => Misfortune::Rescale { slots: rng.between(1, 3) as u32, told: rng.chance(300), kill: rng.chance(400) },
+        68..73 => Misfortune::Contradict,
+        73..78 => Misfortune::Outage(ms(rng.between(100, 6000))),
+        78..84 => Misfortune::StoreStorm(ms(rng.between(200, 5000))),
+        84..88 => Misfortune::TimeOutTransactions,
+        // Behind a stranger's transaction a partition is at its end, and idle, though records are there.
+        88..92 if !shape.idle => Misfortune::Hang {
+            partition: rng.below(u64::from(shape.partitions)) as u32,
+            time: ms(rng.between(100, 6000)),
+            commit: rng.chance(500),
+        },
+        92..97 => Misfortune::Stop(slot),
+        _ => Misfortune::Skew(slot, rng.between(0, 20_000) as i64 - 10_000),
+    }
+}
