@@ -35,13 +35,32 @@ pub struct FeedOptions {
     pub keys: u32,
     /// Records of one second of event time.
     pub per_event_second: u64,
+    /// Different values of the column `g`.
+    pub groups: u32,
+    /// Bytes that are added to each record.
+    pub pad: usize,
+    /// Whether event time is the wall clock, and always in order.
+    pub live: bool,
+    /// Whether keys come one after the other, and not at random.
+    pub sequential: bool,
     /// Whether the last records close all windows.
     pub closing: bool,
 }
 
 impl Default for FeedOptions {
     fn default() -> Self {
-        Self { seed: 1, per_second: 10_000, at_least: 0, keys: 500, per_event_second: 2_000, closing: true }
+        Self {
+            seed: 1,
+            per_second: 10_000,
+            at_least: 0,
+            keys: 500,
+            per_event_second: 2_000,
+            groups: 20,
+            pad: 16,
+            live: false,
+            sequential: false,
+            closing: true,
+        }
     }
 }
 
@@ -132,21 +151,29 @@ struct Maker {
     /// By key: its partition, its next `seq`.
     keys: Vec<(u32, u64)>,
     value: String,
+    pad: String,
 }
 
 impl Maker {
     fn new(options: FeedOptions) -> Self {
         let keys = (0..options.keys).map(|key| (partition_of(format!("k{key}").as_bytes(), PARTITIONS), 0)).collect();
-        Self { options, random: SmallRng::seed_from_u64(options.seed), made: 0, keys, value: String::new() }
+        Self { options, random: SmallRng::seed_from_u64(options.seed), made: 0, keys, value: String::new(), pad: "x".repeat(options.pad) }
     }
 
     fn now(&self) -> i64 {
+        if self.options.live {
+            return now_ms();
+        }
         START_MS + (self.made * 1000 / self.options.per_event_second) as i64
     }
 
     fn push(&mut self, batch: &mut Outgoing) {
-        let key = self.random.random_range(0..self.options.keys);
+        let key = match self.options.sequential {
+            true => (self.made % u64::from(self.options.keys)) as u32,
+            false => self.random.random_range(0..self.options.keys),
+        };
         let behind = match self.random.random_range(0..1000) {
+            _ if self.options.live => 0,
             0..2 => DISORDER_MS + WINDOW_MS + self.random.random_range(0..WINDOW_MS),
             2..200 => self.random.random_range(0..DISORDER_MS),
             _ => 0,
@@ -169,12 +196,13 @@ impl Maker {
 
     fn put(&mut self, batch: &mut Outgoing, key: u32, at: i64) {
         use std::fmt::Write as _;
-        let group = self.random.random_range(0..20);
+        let group = self.random.random_range(0..self.options.groups);
         let v = self.random.random_range(0..1000);
         let (partition, seq) = &mut self.keys[key as usize];
+        let pad = &self.pad;
         self.value.clear();
         let text =
-            format_args!(r#"{{"k":"k{key}","g":"g{group}","seq":{seq},"v":{v},"ts":{at},"pad":"a few more bytes"}}"#);
+            format_args!(r#"{{"k":"k{key}","g":"g{group}","seq":{seq},"v":{v},"ts":{at},"pad":"{pad}"}}"#);
         self.value.write_fmt(text).expect("a string takes everything");
         let key = format!("k{key}");
         batch.push(0, *partition, now_ms(), Some(key.as_bytes()), Some(self.value.as_bytes()));

@@ -19,9 +19,9 @@ use crate::servers::process::{ServerProcess, Undertaking, log_tail};
 /// No wait of a scenario lasts longer, on whatever machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Partitions of every topic of the job.
-pub(super) const PARTITIONS: u32 = 4;
+pub(crate) const PARTITIONS: u32 = 4;
 /// The declared disorder of the input, ms.
-pub(super) const DISORDER_MS: i64 = 2_000;
+pub(crate) const DISORDER_MS: i64 = 2_000;
 
 /// How a job differs from the usual one.
 #[derive(Debug, Clone)]
@@ -30,11 +30,17 @@ pub struct JobOptions {
     pub epoch_interval: &'static str,
     /// The job's statements.
     pub statements: Vec<Role>,
+    /// Whether copies have all columns of the input.
+    pub whole: bool,
+    /// The length of windows, s of event time. The recount is for the default.
+    pub window_seconds: u32,
+    /// What log lines are written, as `FRESHET_LOG` takes it.
+    pub log: &'static str,
 }
 
 impl Default for JobOptions {
     fn default() -> Self {
-        Self { epoch_interval: "200ms", statements: Role::OUTPUTS.to_vec() }
+        Self { epoch_interval: "200ms", statements: Role::OUTPUTS.to_vec(), whole: false, window_seconds: 10, log: "info,freshet=debug" }
     }
 }
 
@@ -46,6 +52,7 @@ pub struct Job {
     prefix: String,
     kafka: KafkaConfig,
     started: AtomicU32,
+    log: &'static str,
 }
 
 /// How a worker ended.
@@ -84,7 +91,7 @@ impl Job {
         let scratch = Scratch::new(name)?;
         let prefix = format!("{name}-{}-{count}", std::process::id());
         let kafka = KafkaConfig::new(bootstrap, "freshet-lab");
-        let job = Self { scratch, binary: binary.to_owned(), prefix, kafka, started: AtomicU32::new(0) };
+        let job = Self { scratch, binary: binary.to_owned(), prefix, kafka, started: AtomicU32::new(0), log: options.log };
         let manifests = job.manifests();
         std::fs::create_dir_all(&manifests).map_err(LabError::file("making", &manifests))?;
         let file = manifests.join("job.yaml");
@@ -128,7 +135,8 @@ impl Job {
     }
 
     fn yaml(&self, options: &JobOptions) -> String {
-        let window = "TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND))";
+        let seconds = options.window_seconds;
+        let window = format!("TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '{seconds}' SECOND))");
         let aggregate = |table: &str, by: &str| {
             format!(
                 "    INSERT INTO {table} SELECT {by} AS name, window_start, COUNT(*) AS records, SUM(v) AS total FROM {window} \
@@ -137,6 +145,7 @@ impl Job {
         };
         let statement = |role: &Role| match role {
             Role::Events => String::new(),
+            Role::Copies if options.whole => "    INSERT INTO copies SELECT k, g, seq, v, ts, pad FROM events;\n".to_owned(),
             Role::Copies => "    INSERT INTO copies SELECT k, seq, v FROM events;\n".to_owned(),
             Role::ByKey => aggregate("by_key", "k"),
             Role::ByGroup => aggregate("by_group", "g"),
@@ -154,9 +163,14 @@ impl Job {
         let list = |columns: &[(&str, &str)]| {
             columns.iter().map(|(name, kind)| column(name, kind)).collect::<Vec<_>>().join(", ")
         };
-        let events =
-            list(&[("k", "STRING"), ("g", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT"), ("ts", "TIMESTAMP(3)")]);
-        let copies = list(&[("k", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT")]);
+        let mut events =
+            vec![("k", "STRING"), ("g", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT"), ("ts", "TIMESTAMP(3)")];
+        if options.whole {
+            events.push(("pad", "STRING"));
+        }
+        let some: &[(&str, &str)] = &[("k", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT")];
+        let copies = list(if options.whole { &events } else { some });
+        let events = list(&events);
         let rows =
             list(&[("name", "STRING"), ("window_start", "TIMESTAMP(3)"), ("records", "BIGINT"), ("total", "BIGINT")]);
         // A slot that is dead for a while must not make its partitions look idle.
@@ -220,6 +234,29 @@ impl Job {
         Ok(names)
     }
 
+    /// How many records of the input are read, by the offsets that the first stage has committed.
+    ///
+    /// # Errors
+    /// When groups can't be asked.
+    pub fn committed(&self) -> Result<u64, LabError> {
+        let wrong = |error: rdkafka::error::KafkaError| LabError::Wrong(format!("asking for offsets: {error}"));
+        let Ok(lineage) = self.lineage() else { return Ok(0) };
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka.bootstrap_servers);
+        let client: BaseConsumer = config.create().map_err(wrong)?;
+        let listed = client.fetch_group_list(None, Duration::from_secs(30)).map_err(wrong)?;
+        let mut asked = rdkafka::TopicPartitionList::new();
+        asked.add_partition_range(&self.topic(Role::Events), 0, PARTITIONS as i32 - 1);
+        let mut read = 0;
+        for group in listed.groups().iter().filter(|group| group.name().contains(&lineage)) {
+            let client: BaseConsumer = config.set("group.id", group.name()).create().map_err(wrong)?;
+            let committed = client.committed_offsets(asked.clone(), Duration::from_secs(30)).map_err(wrong)?;
+            let offsets = committed.elements().into_iter().filter_map(|place| place.offset().to_raw());
+            read += offsets.filter(|offset| *offset > 0).sum::<i64>() as u64;
+        }
+        Ok(read)
+    }
+
     /// The id of the job's lineage, as its folder of state has it.
     fn lineage(&self) -> Result<String, LabError> {
         let mut folders = vec![self.state()];
@@ -243,7 +280,7 @@ impl Job {
         command.arg(what).arg(self.manifests()).args(arguments);
         command.args(["--kafka", &self.kafka.bootstrap_servers]);
         command.args(["--checkpoint", &format!("file://{}", self.state().display())]);
-        command.env("FRESHET_LOG", "info,freshet=debug").current_dir(self.folder());
+        command.env("FRESHET_LOG", self.log).current_dir(self.folder());
         command.env_remove("FRESHET_PLANTED_BUG").env_remove("FRESHET_CRASH_AT");
         command
     }

@@ -22,6 +22,8 @@ mod watch;
 
 pub use difference::{Difference, compare};
 pub use feed::{Feed, FeedOptions};
+pub(crate) use feed::now_ms;
+pub(crate) use job::{DISORDER_MS, PARTITIONS};
 pub use job::{Ended, Job, JobOptions, PATIENCE, Worker, sibling_binary};
 pub use kills::{KillOptions, KillReport, kill_again_and_again, soak};
 pub use recount::{Recount, WINDOW_MS};
