@@ -76,6 +76,17 @@ pub enum LabError {
         /// The end of that file.
         tail: String,
     },
+    /// Kafka did not do what a scenario needs.
+    #[error("{doing}: {source}")]
+    Kafka {
+        /// What was tried.
+        doing: String,
+        /// What the log said.
+        source: freshet_log::LogError,
+    },
+    /// A scenario found something wrong.
+    #[error("{0}")]
+    Wrong(String),
     /// A server ended by itself.
     #[error("{server} ended by itself ({status}). Last lines of {log}:\n{tail}")]
     Died {
@@ -91,6 +102,12 @@ pub enum LabError {
 }
 
 impl LabError {
+    /// Maps an error of the log to what was tried.
+    pub fn kafka(doing: impl Into<String>) -> impl FnOnce(freshet_log::LogError) -> Self {
+        let doing = doing.into();
+        move |source| Self::Kafka { doing, source }
+    }
+
     /// Maps an I/O error to the file that it is about.
     pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -7,7 +7,9 @@
 //! ```text
 //! install/   puts pinned tools and servers into the cache folder, each verified by checksum
 //! servers/   starts, kills, restarts and stops them; free ports; log tails in every error
-//! bin/freshet-lab   both of these for people: `freshet-lab install`, `freshet-lab kafka`
+//! scenario/  a job on a real Kafka, what is done to it, and the recount of what it must write
+//! bench/     the figures of docs/performance.md
+//! bin/freshet-lab   all of these for people: `freshet-lab install`, `kafka`, `soak`, `bench`
 //! ```
 //!
 //! Nothing here is part of what users run: the lab may read the machine's clock and environment.
@@ -16,8 +18,10 @@
     reason = "the lab starts real servers, on the machine's own clock and environment"
 )]
 
+pub mod bench;
 mod error;
 pub mod install;
+pub mod scenario;
 pub mod servers;
 
 pub use error::LabError;

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use freshet_e2e::LabError;
+use freshet_e2e::bench::bare::copy;
+use freshet_e2e::bench::{Figure, bench};
 use freshet_e2e::install::{Cache, Part, install};
+use freshet_e2e::scenario::{sibling_binary, soak};
 use freshet_e2e::servers::{KafkaOptions, KafkaServer, S3Options, S3Server};
 
 /// Real servers for Freshet's tests, and for trying things out.
@@ -54,6 +57,34 @@ enum Task {
         #[arg(long = "bucket", value_name = "NAME", default_value = "freshet")]
         buckets: Vec<String>,
     },
+    /// Kill slots of a job again and again on a real Kafka, and recount its output after every round.
+    Soak {
+        /// How many kills.
+        #[arg(long, default_value_t = 1000)]
+        kills: u32,
+        /// The seed of the first round; each round has the next.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The program to kill [default: freshet-under-test beside this one].
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
+    /// Measure the figures of docs/performance.md.
+    Bench {
+        /// Which ones; all when none is named.
+        figures: Vec<Figure>,
+        /// The program to measure [default: freshet beside this one].
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
+    /// The bench's yardstick.
+    #[command(hide = true)]
+    BareCopy {
+        bootstrap: String,
+        from: String,
+        to: String,
+        records: u64,
+    },
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {
@@ -86,6 +117,15 @@ fn run(task: Task) -> Result<(), LabError> {
             let interrupted = interrupts()?;
             server.wait(|| interrupted.load(Ordering::Relaxed))?;
             server.stop()
+        }
+        Task::Soak { kills, seed, binary } => {
+            let server = KafkaServer::start_temporary(&KafkaOptions::default())?;
+            let binary = binary.unwrap_or_else(|| sibling_binary("freshet-under-test"));
+            soak(&server.bootstrap(), &binary, kills, seed)
+        }
+        Task::Bench { figures, binary } => bench(&binary.unwrap_or_else(|| sibling_binary("freshet")), &figures),
+        Task::BareCopy { bootstrap, from, to, records } => {
+            copy(&bootstrap, &from, &to, records).map(|never| match never {})
         }
         Task::S3 { port, keep, buckets } => {
             let options = S3Options { port: Some(port), buckets };

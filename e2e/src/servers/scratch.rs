@@ -36,6 +36,14 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Leaves the folder for a look.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        std::mem::ManuallyDrop::new(self).path.clone()
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -1,0 +1,107 @@
+//! The figures of `docs/performance.md`, each measured on a broker of its own and never asserted: a busy machine
+//! is no bug. The table names cores and load beside them.
+//!
+//! ```text
+//! throughput.rs   processor time of records: pass-through, windows; the bare loop beside it
+//! latency.rs      from a record's writing to its result's reading; from a kill to the next output
+//! rest.rs         memory, an idle job, epochs while state grows
+//! bare.rs         the yardstick, run as a process of its own
+//! process.rs      what processes use
+//! ```
+
+pub mod bare;
+mod latency;
+mod process;
+mod rest;
+mod throughput;
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::LabError;
+use crate::servers::{KafkaOptions, KafkaServer};
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Figure {
+    /// Pass-through of JSON, against the bare loop.
+    PassThrough,
+    /// Count and sum by key in windows.
+    Windows,
+    /// End to end, one stage.
+    Latency,
+    /// End to end, two stages.
+    LatencyTwoStages,
+    /// Resident memory, idle and with a million keys.
+    Memory,
+    /// From kill -9 to the next committed output.
+    Recovery,
+    /// What an idle job uses.
+    Idle,
+    /// How long epochs take while the number of keys grows.
+    Epochs,
+}
+
+/// A line of the table.
+struct Line {
+    what: &'static str,
+    wanted: &'static str,
+    found: String,
+}
+
+/// Where a measurement is made.
+struct Place<'a> {
+    bootstrap: String,
+    binary: &'a Path,
+}
+
+/// Measures `figures`, all when there are none, of the program `binary`, and prints a table.
+///
+/// # Errors
+/// When a measurement could not be made; the figures before it are printed.
+pub fn bench(binary: &Path, figures: &[Figure]) -> Result<(), LabError> {
+    let all = if figures.is_empty() { Figure::value_variants() } else { figures };
+    let mut lines = Vec::new();
+    let mut result = Ok(());
+    let before = process::load();
+    for figure in all {
+        match measure(binary, *figure) {
+            Ok(found) => {
+                for line in &found {
+                    eprintln!("{}: {} (wanted: {})", line.what, line.found, line.wanted);
+                }
+                lines.extend(found);
+            }
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    println!(
+        "\n{} cores; load average {before:.1} before, {:.1} after\n\n| what | found | to reach |\n| --- | --- | --- |",
+        process::cores(),
+        process::load()
+    );
+    for Line { what, wanted, found } in &lines {
+        println!("| {what} | {found} | {wanted} |");
+    }
+    result
+}
+
+fn measure(binary: &Path, figure: Figure) -> Result<Vec<Line>, LabError> {
+    // A fresh broker each time: what one measurement left behind must not slow the next.
+    let server = KafkaServer::start_temporary(&KafkaOptions { heap_mb: 512, ..KafkaOptions::default() })?;
+    let place = Place { bootstrap: server.bootstrap(), binary };
+    match figure {
+        Figure::PassThrough => throughput::pass_through(&place),
+        Figure::Windows => throughput::windows(&place),
+        Figure::Latency => latency::one_stage(&place),
+        Figure::LatencyTwoStages => latency::two_stages(&place),
+        Figure::Memory => rest::memory(&place),
+        Figure::Recovery => latency::recovery(&place),
+        Figure::Idle => rest::idle(&place),
+        Figure::Epochs => rest::epochs(&place),
+    }
+}

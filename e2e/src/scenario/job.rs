@@ -1,0 +1,478 @@
+//! One job: its manifests and topics, and the processes that run it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use freshet_kafka::KafkaConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::{Difference, Recount, Role, Watch, compare};
+use crate::LabError;
+use crate::servers::Scratch;
+use crate::servers::process::{ServerProcess, Undertaking, log_tail};
+
+/// No wait of a scenario lasts longer, on whatever machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Partitions of every topic of the job.
+pub(crate) const PARTITIONS: u32 = 4;
+/// The declared disorder of the input, ms.
+pub(crate) const DISORDER_MS: i64 = 2_000;
+
+/// How a job differs from the usual one.
+#[derive(Debug, Clone)]
+pub struct JobOptions {
+    /// Time between epochs, as manifests write it.
+    pub epoch_interval: &'static str,
+    /// The job's statements.
+    pub statements: Vec<Role>,
+    /// Whether copies have all columns of the input.
+    pub whole: bool,
+    /// The length of windows, s of event time. The recount is for the default.
+    pub window_seconds: u32,
+    /// What log lines are written, as `FRESHET_LOG` takes it.
+    pub log: &'static str,
+}
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        Self { epoch_interval: "200ms", statements: Role::OUTPUTS.to_vec(), whole: false, window_seconds: 10, log: "info,freshet=debug" }
+    }
+}
+
+/// A job on a real Kafka, with its state in a folder. It is removed at the end, but kept if the test failed.
+#[derive(Debug)]
+pub struct Job {
+    scratch: Scratch,
+    binary: PathBuf,
+    prefix: String,
+    kafka: KafkaConfig,
+    started: AtomicU32,
+    log: &'static str,
+}
+
+/// How a worker ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Everything that it said.
+    pub log: String,
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub struct Worker {
+    process: ServerProcess,
+    log: PathBuf,
+    /// The slot that it runs.
+    pub slot: u32,
+}
+
+/// The program `name` that was built beside the running one.
+#[must_use]
+pub fn sibling_binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.parent().unwrap_or(Path::new(".")).join(name)
+}
+
+impl Job {
+    /// A new job on the broker at `bootstrap`, run by the program `binary`: manifests are written, topics made.
+    ///
+    /// # Errors
+    /// When files can't be written or topics can't be made.
+    pub fn new(bootstrap: &str, binary: &Path, name: &str, options: &JobOptions) -> Result<Self, LabError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let scratch = Scratch::new(name)?;
+        let prefix = format!("{name}-{}-{count}", std::process::id());
+        let kafka = KafkaConfig::new(bootstrap, "freshet-lab");
+        let job = Self { scratch, binary: binary.to_owned(), prefix, kafka, started: AtomicU32::new(0), log: options.log };
+        let manifests = job.manifests();
+        std::fs::create_dir_all(&manifests).map_err(LabError::file("making", &manifests))?;
+        let file = manifests.join("job.yaml");
+        std::fs::write(&file, job.yaml(options)).map_err(LabError::file("writing", &file))?;
+        job.make_topics()?;
+        Ok(job)
+    }
+
+    /// The name of the topic of `role`.
+    #[must_use]
+    pub fn topic(&self, role: Role) -> String {
+        format!("{}.{}", self.prefix, role.name())
+    }
+
+    /// How to reach its broker.
+    #[must_use]
+    pub const fn kafka(&self) -> &KafkaConfig {
+        &self.kafka
+    }
+
+    /// The folder of its manifests, state and logs.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Leaves that folder for a look.
+    #[must_use]
+    pub fn keep(self) -> PathBuf {
+        self.scratch.keep()
+    }
+
+    /// The folder of its state.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.folder().join("manifests")
+    }
+
+    fn yaml(&self, options: &JobOptions) -> String {
+        let seconds = options.window_seconds;
+        let window = format!("TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '{seconds}' SECOND))");
+        let aggregate = |table: &str, by: &str| {
+            format!(
+                "    INSERT INTO {table} SELECT {by} AS name, window_start, COUNT(*) AS records, SUM(v) AS total FROM {window} \
+                 GROUP BY {by}, window_start, window_end;\n"
+            )
+        };
+        let statement = |role: &Role| match role {
+            Role::Events => String::new(),
+            Role::Copies if options.whole => "    INSERT INTO copies SELECT k, g, seq, v, ts, pad FROM events;\n".to_owned(),
+            Role::Copies => "    INSERT INTO copies SELECT k, seq, v FROM events;\n".to_owned(),
+            Role::ByKey => aggregate("by_key", "k"),
+            Role::ByGroup => aggregate("by_group", "g"),
+        };
+        let sql: String = options.statements.iter().map(statement).collect();
+        let topic = |role: Role, key: &str, columns: &str, more: &str| {
+            let (name, topic) = (role.name(), self.topic(role));
+            format!(
+                "---\napiVersion: freshet.dev/v1alpha1\nkind: Topic\nmetadata: {{name: {name}}}\nspec:\n  topicName: {topic}\n  \
+                 partitions: {PARTITIONS}\n  schema:\n    format: JSON\n    key: [{key}]\n    partitioner: Murmur2\n    \
+                 columns: [{columns}]\n{more}"
+            )
+        };
+        let column = |name: &str, kind: &str| format!("{{name: {name}, type: {kind}}}");
+        let list = |columns: &[(&str, &str)]| {
+            columns.iter().map(|(name, kind)| column(name, kind)).collect::<Vec<_>>().join(", ")
+        };
+        let mut events =
+            vec![("k", "STRING"), ("g", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT"), ("ts", "TIMESTAMP(3)")];
+        if options.whole {
+            events.push(("pad", "STRING"));
+        }
+        let some: &[(&str, &str)] = &[("k", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT")];
+        let copies = list(if options.whole { &events } else { some });
+        let events = list(&events);
+        let rows =
+            list(&[("name", "STRING"), ("window_start", "TIMESTAMP(3)"), ("records", "BIGINT"), ("total", "BIGINT")]);
+        // A slot that is dead for a while must not make its partitions look idle.
+        let time = format!("    eventTime: {{column: ts, maxOutOfOrderness: {DISORDER_MS}ms, idleTimeout: 30m}}\n");
+        let topics = [
+            topic(Role::Events, "k", &events, &time),
+            topic(Role::Copies, "k", &copies, ""),
+            topic(Role::ByKey, "name", &rows, ""),
+            topic(Role::ByGroup, "name", &rows, ""),
+        ];
+        format!(
+            "apiVersion: freshet.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: {}}}\nspec:\n  sql: |\n{sql}  \
+             startFrom: {{type: Earliest}}\n  maxParallelism: {PARTITIONS}\n  epochInterval: {}\n{}",
+            self.prefix,
+            options.epoch_interval,
+            topics.concat()
+        )
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LabError> {
+        let client = ClientConfig::new().set("bootstrap.servers", &self.kafka.bootstrap_servers).create();
+        client.map_err(|error| LabError::Wrong(format!("an admin client: {error}")))
+    }
+
+    fn make_topics(&self) -> Result<(), LabError> {
+        let names: Vec<String> = [Role::Events].iter().chain(&Role::OUTPUTS).map(|role| self.topic(*role)).collect();
+        let topics: Vec<_> = names
+            .iter()
+            .map(|name| NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(1)).set("retention.ms", "-1"))
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let admin = self.admin()?;
+        let made = block_on(admin.create_topics(&topics, &options))?;
+        let made = made.map_err(|error| LabError::Wrong(format!("making topics: {error}")))?;
+        made.into_iter().try_for_each(|topic| {
+            topic.map(drop).map_err(|(name, code)| LabError::Wrong(format!("making topic {name}: {code}")))
+        })
+    }
+
+    /// Deletes the consumer groups of the job's lineage, with their offsets; gives their names.
+    ///
+    /// # Errors
+    /// When they can't be listed or deleted.
+    pub fn delete_offsets(&self) -> Result<Vec<String>, LabError> {
+        let wrong = |doing: &str, error: &dyn std::fmt::Display| LabError::Wrong(format!("{doing}: {error}"));
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.kafka.bootstrap_servers)
+            .create()
+            .map_err(|error| wrong("a client", &error))?;
+        let listed = client.fetch_group_list(None, Duration::from_secs(30));
+        let listed = listed.map_err(|error| wrong("listing groups", &error))?;
+        let lineage = self.lineage()?;
+        let mine = listed.groups().iter().filter(|group| group.name().contains(&lineage));
+        let names: Vec<String> = mine.map(|group| group.name().to_owned()).collect();
+        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+        let admin = self.admin()?;
+        let deleted = block_on(admin.delete_groups(&asked, &AdminOptions::new()))?;
+        for group in deleted.map_err(|error| wrong("deleting groups", &error))? {
+            group.map_err(|(name, code)| wrong(&format!("deleting group {name}"), &code))?;
+        }
+        Ok(names)
+    }
+
+    /// How many records of the input are read, by the offsets that the first stage has committed.
+    ///
+    /// # Errors
+    /// When groups can't be asked.
+    pub fn committed(&self) -> Result<u64, LabError> {
+        let wrong = |error: rdkafka::error::KafkaError| LabError::Wrong(format!("asking for offsets: {error}"));
+        let Ok(lineage) = self.lineage() else { return Ok(0) };
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka.bootstrap_servers);
+        let client: BaseConsumer = config.create().map_err(wrong)?;
+        let listed = client.fetch_group_list(None, Duration::from_secs(30)).map_err(wrong)?;
+        let mut asked = rdkafka::TopicPartitionList::new();
+        asked.add_partition_range(&self.topic(Role::Events), 0, PARTITIONS as i32 - 1);
+        let mut read = 0;
+        for group in listed.groups().iter().filter(|group| group.name().contains(&lineage)) {
+            let client: BaseConsumer = config.set("group.id", group.name()).create().map_err(wrong)?;
+            let committed = client.committed_offsets(asked.clone(), Duration::from_secs(30)).map_err(wrong)?;
+            let offsets = committed.elements().into_iter().filter_map(|place| place.offset().to_raw());
+            read += offsets.filter(|offset| *offset > 0).sum::<i64>() as u64;
+        }
+        Ok(read)
+    }
+
+    /// The id of the job's lineage, as its folder of state has it.
+    fn lineage(&self) -> Result<String, LabError> {
+        let mut folders = vec![self.state()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(LabError::file("listing", &folder))? {
+                let path = entry.map_err(LabError::file("listing", &folder))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if path.is_dir() && name.starts_with("r-") {
+                    return Ok(name);
+                }
+                if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        Err(LabError::Wrong(format!("{} has no lineage", self.state().display())))
+    }
+
+    fn command(&self, what: &str, arguments: &[String]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg(what).arg(self.manifests()).args(arguments);
+        command.args(["--kafka", &self.kafka.bootstrap_servers]);
+        command.args(["--checkpoint", &format!("file://{}", self.state().display())]);
+        command.env("FRESHET_LOG", self.log).current_dir(self.folder());
+        command.env_remove("FRESHET_PLANTED_BUG").env_remove("FRESHET_CRASH_AT");
+        command
+    }
+
+    /// Starts a worker for `slot`, with these variables in its environment.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn worker_with(&self, slot: u32, variables: &[(&str, &str)]) -> Result<Worker, LabError> {
+        std::fs::create_dir_all(self.state()).map_err(LabError::file("making", self.state()))?;
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let log = self.folder().join(format!("worker-{number:04}-slot-{slot}.log"));
+        let mut command = self.command("worker", &["--slot".to_owned(), slot.to_string()]);
+        command.envs(variables.iter().copied());
+        let name = format!("worker of slot {slot}");
+        let process = ServerProcess::spawn(&name, command, &log, &Undertaking::default())?;
+        Ok(Worker { process, log, slot })
+    }
+
+    /// Starts a worker for `slot`.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn worker(&self, slot: u32) -> Result<Worker, LabError> {
+        self.worker_with(slot, &[])
+    }
+
+    /// The command that hands out the next generation, to `slots` slots.
+    #[must_use]
+    pub fn assign_command(&self, slots: u32) -> Command {
+        std::fs::create_dir_all(self.state()).ok();
+        self.command("assign", &["--slots".to_owned(), slots.to_string()])
+    }
+
+    /// Hands out the next generation, to `slots` slots; gives what the command said.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub fn assign(&self, slots: u32) -> Result<String, LabError> {
+        let mut command = self.assign_command(slots);
+        let output = command.output().map_err(LabError::file("running", &self.binary))?;
+        if !output.status.success() {
+            return Err(LabError::Command {
+                command: format!("{command:?}"),
+                status: output.status.to_string(),
+                output: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Follows the output until `reached`.
+    ///
+    /// # Errors
+    /// When [`PATIENCE`] passes first; with the ends of the logs of all workers that run.
+    pub fn wait_until(
+        &self,
+        watch: &mut Watch,
+        workers: &[&Worker],
+        what: &str,
+        mut reached: impl FnMut(&Watch) -> bool,
+    ) -> Result<(), LabError> {
+        let began = Instant::now();
+        while !reached(watch) {
+            if began.elapsed() > PATIENCE {
+                let counts: Vec<_> = Role::OUTPUTS.iter().map(|role| (role.name(), watch.count(*role))).collect();
+                let logs: Vec<_> = workers.iter().map(|worker| worker.said()).collect();
+                return Err(LabError::Wrong(format!(
+                    "waited {PATIENCE:?} for {what}, in vain; seen {counts:?}; workers' logs in {}:\n{}",
+                    self.folder().display(),
+                    logs.join("\n")
+                )));
+            }
+            watch.follow(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Waits until the output has as many records as the recount of the input, stops the workers, and compares.
+    ///
+    /// # Errors
+    /// When the output does not get there, or a worker does not stop.
+    pub fn settle(&self, watch: &mut Watch, workers: &mut [Worker]) -> Result<(Recount, Difference), LabError> {
+        let recount = Recount::of(self)?;
+        let running: Vec<&Worker> = workers.iter().collect();
+        let what = format!(
+            "{} copies, {} rows by key, {} rows by group",
+            recount.expected(Role::Copies),
+            recount.expected(Role::ByKey),
+            recount.expected(Role::ByGroup)
+        );
+        self.wait_until(watch, &running, &what, |watch| {
+            Role::OUTPUTS.iter().all(|role| watch.count(*role) >= recount.expected(*role))
+        })?;
+        for worker in workers {
+            worker.stop()?;
+        }
+        let difference = compare(self, &recount)?;
+        Ok((recount, difference))
+    }
+
+    /// As [`Job::settle`], and any difference is an error.
+    ///
+    /// # Errors
+    /// As [`Job::settle`], or what differs.
+    pub fn settle_exactly(&self, watch: &mut Watch, workers: &mut [Worker]) -> Result<Recount, LabError> {
+        let (recount, difference) = self.settle(watch, workers)?;
+        if difference.is_none() {
+            return Ok(recount);
+        }
+        Err(LabError::Wrong(format!("output is not the recount: {difference}\nlogs: {}", self.folder().display())))
+    }
+}
+
+impl Worker {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Asks it to end, and waits.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(&mut self) -> Result<(), LabError> {
+        self.process.stop(PATIENCE)
+    }
+
+    /// Stops it in its tracks.
+    pub fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.thaw();
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.exit_status().is_none()
+    }
+
+    /// The end of what it said.
+    #[must_use]
+    pub fn said(&self) -> String {
+        log_tail(&self.log)
+    }
+
+    /// Everything that it said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until it says `text`.
+    ///
+    /// # Errors
+    /// When it does not in time, or ends before.
+    pub fn wait_for(&mut self, text: &str) -> Result<(), LabError> {
+        self.process.wait_for_line(text, PATIENCE)
+    }
+
+    /// Waits until it has ended by itself, following the output meanwhile.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_for_end(&mut self, watch: &mut Watch) -> Result<Ended, LabError> {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.process.exit_status() {
+                return Ok(Ended { status, log: self.log() });
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(LabError::Wrong(format!(
+                    "waited {PATIENCE:?} for the worker of slot {} to end, in vain; its log ends:\n{}",
+                    self.slot,
+                    self.said()
+                )));
+            }
+            watch.follow(Duration::from_millis(20));
+        }
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, LabError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(LabError::file("starting a runtime in", "."))?.block_on(work))
+}
