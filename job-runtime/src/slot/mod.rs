@@ -25,6 +25,7 @@
 //! the simulation runs this very code.
 
 mod commit;
+mod cut;
 pub mod error;
 pub mod events;
 pub mod offsets;

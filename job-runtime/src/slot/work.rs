@@ -1,29 +1,21 @@
 //! The loop of a slot at work: batches in, outputs to the transaction, epochs cut and landed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
+use std::collections::{BTreeSet, HashMap};
 use std::task::Poll;
 use std::time::Duration;
 
 use freshet_env::{LocalFuture, PlantedBug, planted};
-use freshet_log::{CommittedOffset, Consumer, Fetched, LogError, Outgoing, Producer, TopicPartition};
+use freshet_log::{Consumer, Fetched, LogError, Outgoing, Producer, TopicPartition};
 use freshet_state::TaskId;
 use freshet_state::generation::{Generation, Pointer, PointerOffset};
-use freshet_state::metadata::CommitMetadata;
-use freshet_state::object::{ObjectHeader, TaskSection, after_merge, encode};
-use freshet_state::paths::{ObjectKind, ObjectName};
-use freshet_state::rows::RowBuffer;
 use futures::FutureExt as _;
 use futures::future::Shared;
 
-use super::commit::{Cut, Landed, commit, commit_beginnings};
+use super::commit::{Landed, commit_beginnings};
 use super::takeover::Ready;
 use super::tasks::{Kept, RunningTask};
 use super::upkeep::{Done, Upkeep};
 use super::{Phase, Slot, SlotError, StopSignal};
-
-/// The version of the runtime, as state objects record it.
-const RUNTIME_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How work ended without an error.
 pub(super) enum WorkEnd {
@@ -42,28 +34,30 @@ enum Event {
     Batch(Result<Fetched, LogError>),
 }
 
-type Commit = LocalFuture<'static, Landed>;
+/// An epoch that is on its way to its commit.
+pub(super) type Commit = LocalFuture<'static, Landed>;
 
-struct Work<'a> {
-    slot: &'a Slot,
-    generation: Generation,
-    incarnation: u64,
-    tasks: Vec<RunningTask>,
-    places: HashMap<TopicPartition, usize>,
+/// A slot at work.
+pub(super) struct Work<'a> {
+    pub(super) slot: &'a Slot,
+    pub(super) generation: Generation,
+    pub(super) incarnation: u64,
+    pub(super) tasks: Vec<RunningTask>,
+    pub(super) places: HashMap<TopicPartition, usize>,
     /// The producer, while no commit is under way.
-    producer: Option<Box<dyn Producer>>,
-    in_transaction: bool,
+    pub(super) producer: Option<Box<dyn Producer>>,
+    pub(super) in_transaction: bool,
     /// Output of the epoch that is not cut yet.
-    out: Outgoing,
+    pub(super) out: Outgoing,
     /// How many records of it the producer has taken.
-    sent: usize,
-    next_epoch: u64,
-    last_commit: Duration,
-    records: Vec<(String, i64)>,
-    blocked: Duration,
+    pub(super) sent: usize,
+    pub(super) next_epoch: u64,
+    pub(super) last_commit: Duration,
+    pub(super) records: Vec<(String, i64)>,
+    pub(super) blocked: Duration,
     /// Offsets as the last commit has them.
-    offsets: Vec<PointerOffset>,
-    last_epoch: u64,
+    pub(super) offsets: Vec<PointerOffset>,
+    pub(super) last_epoch: u64,
 }
 
 /// Works until asked to stop, until a later generation appears, or until something fails.
@@ -208,7 +202,7 @@ impl Work<'_> {
     }
 
     /// Hands output to the producer, until tasks have no more of it or a commit is under way.
-    async fn send(&mut self) -> Result<(), SlotError> {
+    pub(super) async fn send(&mut self) -> Result<(), SlotError> {
         loop {
             self.send_waiting().await?;
             if self.producer.is_none() {
@@ -241,141 +235,6 @@ impl Work<'_> {
         self.out.clear();
         self.sent = 0;
         Ok(())
-    }
-
-    /// Ends the epoch here and gives its commit, or nothing when there is nothing to commit.
-    async fn cut(&mut self) -> Result<Option<Commit>, SlotError> {
-        let slot = self.slot;
-        let began = slot.env.monotonic();
-        self.pass_time()?;
-        self.send().await?;
-        for at in 0..self.tasks.len() {
-            let task = &mut self.tasks[at];
-            task.task
-                .flush(&mut self.out)
-                .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
-            self.send().await?;
-        }
-        let old = began.saturating_sub(self.last_commit) >= slot.tuning.recommit_interval;
-        let moved = self.tasks.iter().any(|task| task.position != task.cut_position);
-        let dirty = self.tasks.iter().any(|task| task.task.is_dirty());
-        if !(self.in_transaction || moved || dirty || old) {
-            return Ok(None);
-        }
-        let Some(mut producer) = self.producer.take() else { return Ok(None) };
-        if !self.in_transaction {
-            producer.begin()?;
-        }
-        self.in_transaction = false;
-        let epoch = self.next_epoch;
-        self.next_epoch += 1;
-        let object = if dirty { self.snapshot(epoch) } else { None };
-        let partial = planted(PlantedBug::OffsetsOfMovedOnly);
-        let which: Vec<usize> = (0..self.tasks.len())
-            .filter(|at| !partial || self.tasks[*at].position != self.tasks[*at].cut_position)
-            .collect();
-        let offsets = self.offsets_of(which.into_iter(), epoch);
-        self.remember(&offsets);
-        for task in &mut self.tasks {
-            task.cut_position = task.position;
-        }
-        let cut = Cut {
-            epoch,
-            generation: self.generation.number,
-            object,
-            offsets,
-            snapshot: slot.env.monotonic().saturating_sub(began),
-            records: std::mem::take(&mut self.records),
-        };
-        let env = Rc::clone(&slot.env);
-        Ok(Some(Box::pin(commit(env, slot.lineage.clone(), producer, cut, slot.tuning.upload_deadline))))
-    }
-
-    /// Lets tasks see the time; an idle one follows the slowest active one of its stage in this slot.
-    fn pass_time(&mut self) -> Result<(), SlotError> {
-        let now_ms = self.slot.env.now_ms();
-        let mut least: BTreeMap<usize, Option<i64>> = BTreeMap::new();
-        for task in self.tasks.iter().filter(|task| !task.task.is_idle()) {
-            let watermark = task.task.watermark();
-            least.entry(task.stage).and_modify(|least| *least = (*least).min(watermark)).or_insert(watermark);
-        }
-        for task in &mut self.tasks {
-            let followed = least.get(&task.stage).copied().flatten();
-            task.task
-                .tick(now_ms, followed, &mut self.out)
-                .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
-        }
-        Ok(())
-    }
-
-    /// The changed rows of all tasks as one object, with the manifests of all.
-    fn snapshot(&mut self, epoch: u64) -> Option<(String, bytes::Bytes)> {
-        let name = ObjectName {
-            generation: self.generation.number,
-            slot: self.slot.number,
-            kind: ObjectKind::Delta,
-            epoch,
-            random: self.slot.env.random_u64(),
-        };
-        let mut sections = Vec::with_capacity(self.tasks.len());
-        for task in &mut self.tasks {
-            let mut rows = RowBuffer::default();
-            task.task.snapshot(&mut rows);
-            let before = std::mem::take(&mut task.manifest);
-            let after = task.merged.take().and_then(|merged| after_merge(&before, &merged, &name));
-            sections.push(TaskSection::delta(&name, task.id.clone(), after.unwrap_or(before), rows));
-        }
-        let header = ObjectHeader {
-            lineage: self.slot.lineage.id().to_owned(),
-            name,
-            plan_fingerprint: self.generation.plan_fingerprint.clone(),
-            runtime_version: RUNTIME_VERSION.to_owned(),
-        };
-        let bytes = encode(&header, &sections);
-        let without = planted(PlantedBug::OffsetsWithoutState);
-        for (task, section) in self.tasks.iter_mut().zip(sections) {
-            task.manifest = section.manifest;
-            if !without {
-                task.object = Some(name.to_string());
-            }
-        }
-        Some((name.to_string(), bytes))
-    }
-
-    /// The positions of tasks, with their metadata, by consumer group.
-    fn offsets_of(
-        &self,
-        which: impl Iterator<Item = usize>,
-        epoch: u64,
-    ) -> Vec<(String, Vec<(TopicPartition, CommittedOffset)>)> {
-        let mut groups: BTreeMap<&str, Vec<(TopicPartition, CommittedOffset)>> = BTreeMap::new();
-        for at in which {
-            let task = &self.tasks[at];
-            let metadata = CommitMetadata {
-                generation: self.generation.number,
-                epoch,
-                slot: self.slot.number,
-                object: task.object.clone(),
-            };
-            let committed = CommittedOffset { offset: task.position, metadata: metadata.to_string() };
-            groups.entry(&task.group).or_default().push((task.input.clone(), committed));
-        }
-        groups.into_iter().map(|(group, offsets)| (group.to_owned(), offsets)).collect()
-    }
-
-    fn remember(&mut self, groups: &[(String, Vec<(TopicPartition, CommittedOffset)>)]) {
-        self.offsets = groups
-            .iter()
-            .flat_map(|(group, offsets)| {
-                offsets.iter().map(move |(input, committed)| PointerOffset {
-                    group: group.clone(),
-                    topic: input.topic.clone(),
-                    partition: input.partition,
-                    offset: committed.offset,
-                    metadata: committed.metadata.clone(),
-                })
-            })
-            .collect();
     }
 
     /// An epoch is true, or this attempt is over.
