@@ -12,8 +12,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LAB := $(TARGET)/debug/freshet-lab
 FAULTS := --features freshet/faults
 
-# Of the demo: how long it runs, and any further arguments of `freshet run`.
+# Of the demo: how long it runs.
 FOR ?= 20s
+# Further arguments of what the demo and the simulation run.
 ARGS ?=
 # Of the simulation: how many seeds, from which one on.
 SEEDS ?= 2000
@@ -41,8 +42,11 @@ bench: servers ## The figures of docs/performance.md
 	$(LAB) bench
 
 .PHONY: simulate
-simulate: ## The simulation (SEEDS=2000, FIRST_SEED=1)
-	FRESHET_SEEDS=$(SEEDS) FRESHET_FIRST_SEED=$(FIRST_SEED) cargo test -p freshet $(FAULTS) --test simulation -- --nocapture
+simulate: ## The simulation (SEEDS=2000, FIRST_SEED=1, ARGS="--trace")
+	@.ci/prepare demo
+	@.ci/build-cache restore
+	cargo build -p freshet $(FAULTS) --bin freshet-simulate
+	$(TARGET)/debug/freshet-simulate --seeds $(SEEDS) --first-seed $(FIRST_SEED) $(ARGS)
 
 .PHONY: soak
 soak: servers ## Long versions of the tests: more seeds, more kills (KILLS=1000)
