@@ -23,8 +23,7 @@
 //! `crds/streamjobs.yaml` and the page of reasons in `docs`; a test fails when they differ from the types.
 //!
 //! # The other rooms
-//! [`reasons`] holds every condition type and reason with its meaning and remedy; [`wire`] what a worker
-//! tells the operator.
+//! [`reasons`] holds every condition type and reason with its meaning and remedy.
 
 pub mod definition;
 pub mod duration;
@@ -34,7 +33,6 @@ pub mod rules;
 mod status;
 mod streamjob;
 mod topic;
-pub mod wire;
 
 pub use duration::Duration;
 pub use status::{LineageStatus, StreamJobStatus, TopicStatus};

@@ -10,12 +10,12 @@ use freshet_engine::{OnBadRecord, OnLate};
 use freshet_env::SharedEnv;
 use freshet_log::{Log, StartPosition, TopicPartition, TopicSpec};
 use freshet_plan::{Input, Output, Plan};
+use freshet_state::TaskId;
 use freshet_state::assign::assign;
 use freshet_state::generation::Generation;
 use freshet_state::lineage::{FixedFacts, Lineage, Owner, StartPositions, open_or_create};
 use freshet_state::paths::job_root;
 use freshet_state::store::{Store, probe_create_only};
-use freshet_state::TaskId;
 
 use crate::slot::{JobPolicy, SlotError};
 
@@ -77,7 +77,10 @@ fn internal_topics(plan: &Plan, job: &str, lineage: &str) -> Vec<TopicSpec> {
                 name: Plan::repartition_topic(job, lineage, operator, *format_version),
                 partitions: plan.max_parallelism,
                 replicas: None,
-                config: vec![("retention.ms".to_owned(), "-1".to_owned()), ("cleanup.policy".to_owned(), "delete".to_owned())],
+                config: vec![
+                    ("retention.ms".to_owned(), "-1".to_owned()),
+                    ("cleanup.policy".to_owned(), "delete".to_owned()),
+                ],
             }),
         })
         .collect()

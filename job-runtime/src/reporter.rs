@@ -78,15 +78,7 @@ impl Reporter {
         board: Rc<RefCell<Board>>,
         policy: JobPolicy,
     ) -> Self {
-        Self {
-            env,
-            metrics,
-            observed,
-            board,
-            policy,
-            tasks: RefCell::new(HashMap::new()),
-            takeovers: RefCell::new(0),
-        }
+        Self { env, metrics, observed, board, policy, tasks: RefCell::new(HashMap::new()), takeovers: RefCell::new(0) }
     }
 }
 
@@ -134,7 +126,12 @@ impl SlotEvents for Reporter {
         let mut board = self.board.borrow_mut();
         board.epochs += 1;
         board.epoch_took = total;
-        tracing::debug!(epoch = report.epoch, took_ms = total.as_millis() as u64, bytes = report.object_bytes, "epoch committed");
+        tracing::debug!(
+            epoch = report.epoch,
+            took_ms = total.as_millis() as u64,
+            bytes = report.object_bytes,
+            "epoch committed"
+        );
     }
 
     fn tasks(&self, reports: &[TaskReport]) {
@@ -206,7 +203,12 @@ impl SlotEvents for Reporter {
 
     fn input_blocked(&self, topic: &str, partition: u32, blocked: bool) {
         if blocked {
-            tracing::warn!(reason = "InputBlockedByOpenTransaction", topic, partition, "an open transaction of another producer holds this input back");
+            tracing::warn!(
+                reason = "InputBlockedByOpenTransaction",
+                topic,
+                partition,
+                "an open transaction of another producer holds this input back"
+            );
         } else {
             tracing::info!(topic, partition, "the input is no longer held back");
         }

@@ -228,7 +228,7 @@ impl TakeOver {
                 };
                 match judge(&facts, number, slot.into()) {
                     Ok(Beginning::Resume { offset, .. } | Beginning::Begin { offset }) => {
-                        attempt.position = Some(offset)
+                        attempt.position = Some(offset);
                     }
                     Err(_) => return Self::again(state, None),
                 }

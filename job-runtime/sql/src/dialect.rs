@@ -192,7 +192,7 @@ fn refuse_by_first_word(site: &Site<'_>, tokens: &[TokenWithSpan]) -> Outcome<()
     Err(site
         .error(
             first.span,
-            format!("`{}` does not begin a statement of a job; only INSERT INTO … SELECT is supported", name),
+            format!("`{name}` does not begin a statement of a job; only INSERT INTO … SELECT is supported"),
         )
         .help(help)
         .into())

@@ -121,7 +121,7 @@ impl<'a> Site<'a> {
             let start = Location { line: 1, column: 1 };
             Span { start, end: start }
         });
-        Span { start: first.start, end: spans.last().unwrap_or(first).end }
+        Span { start: first.start, end: spans.next_back().unwrap_or(first).end }
     }
 
     /// An error at `span`.

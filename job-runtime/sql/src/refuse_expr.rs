@@ -253,7 +253,7 @@ impl Checker<'_> {
                 FunctionArg::Unnamed(FunctionArgExpr::Wildcard)
                     if name == "COUNT" && list.duplicate_treatment.is_none() => {}
                 _ => {
-                    self.refuse(span, &format!("the argument `{argument}` of {name}"), "write arguments without names")
+                    self.refuse(span, &format!("the argument `{argument}` of {name}"), "write arguments without names");
                 }
             }
         }

@@ -119,7 +119,7 @@ impl Planner<'_> {
                 let ident = name.0.first().filter(|_| name.0.len() == 1).and_then(|part| part.as_ident());
                 let at = match ident.map(|ident| look_up(ident, names())) {
                     Some(Found::One(at)) => at,
-                    _ => {
+                    Some(Found::Nothing | Found::Several) | None => {
                         let help = match suggestion(&name.to_string(), names()) {
                             Some(near) => format!("did you mean `{near}`?"),
                             None => format!("its columns are {}", names().collect::<Vec<_>>().join(", ")),
@@ -214,7 +214,7 @@ fn is_wider(from: &DataType, to: &DataType) -> bool {
         (Decimal(precision, scale), Decimal(wide, wide_scale)) => {
             wide_scale >= scale && wide - wide_scale >= precision - scale
         }
-        (TinyInt | SmallInt | Int, Double) | (TinyInt | SmallInt, Float) | (Float, Double) => true,
+        (TinyInt | SmallInt | Int | Float, Double) | (TinyInt | SmallInt, Float) => true,
         (Timestamp(from), Timestamp(to)) | (TimestampLtz(from), TimestampLtz(to)) => to >= from && *to < 9,
         (Date, Timestamp(digits)) => *digits < 9,
         _ => match (digits(from), digits(to), to) {

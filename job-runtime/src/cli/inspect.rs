@@ -28,7 +28,7 @@ pub(super) struct ValidateArgs {
 }
 
 /// Says everything that is wrong.
-pub(super) fn validate(args: ValidateArgs) -> Result<(), Failure> {
+pub(super) fn validate(args: &ValidateArgs) -> Result<(), Failure> {
     let looked = pipeline::look(&args.manifests.paths);
     match args.output {
         Output::Text => print!("{}", looked.diagnostics),
@@ -73,7 +73,7 @@ pub(super) struct PlanArgs {
 }
 
 /// Shows the plan.
-pub(super) fn plan(args: PlanArgs) -> Result<(), Failure> {
+pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
     let planned = pipeline::load(&args.manifests.paths)?;
     match args.format {
         PlanFormat::Tree => print!("{}", freshet_plan::print::tree(&planned.plan)),
@@ -101,8 +101,9 @@ pub(super) struct StateArgs {
 }
 
 /// Shows an object, or lists a folder.
-pub(super) fn state(args: StateArgs) -> Result<(), Failure> {
-    let (folder, name) = args.url.rsplit_once('/').ok_or_else(|| Failure::Refused(format!("{} is no URL", args.url)))?;
+pub(super) fn state(args: &StateArgs) -> Result<(), Failure> {
+    let (folder, name) =
+        args.url.rsplit_once('/').ok_or_else(|| Failure::Refused(format!("{} is no URL", args.url)))?;
     let at = |url: &str| {
         store(&Checkpoint { url: url.to_owned(), endpoint: args.endpoint.clone(), region: args.region.clone() })
     };
@@ -154,7 +155,8 @@ fn described(object: &ObjectDescription) -> String {
         let parts = usize::from(task.base.is_some()) + task.deltas.len();
         // Writing to a text does not fail.
         let _ = writeln!(text, "  task {}: state in {parts} objects, {} bytes of rows here", task.task, task.row_bytes);
-        for (kind, part) in task.base.iter().map(|base| ("base", base)).chain(task.deltas.iter().map(|d| ("delta", d))) {
+        for (kind, part) in task.base.iter().map(|base| ("base", base)).chain(task.deltas.iter().map(|d| ("delta", d)))
+        {
             let _ = writeln!(text, "    {kind} {}: {} bytes", part.object, part.bytes);
         }
         for (operator, rows) in &task.operators {

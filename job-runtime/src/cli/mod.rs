@@ -86,11 +86,11 @@ pub fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
-        Command::Worker(args) => logged("info").and_then(|()| worker::worker(args)),
-        Command::Assign(args) => logged("warn").and_then(|()| worker::assign(args)),
-        Command::Validate(args) => inspect::validate(args),
-        Command::Plan(args) => inspect::plan(args),
-        Command::State(args) => inspect::state(args),
+        Command::Worker(args) => logged("info").and_then(|()| worker::worker(&args)),
+        Command::Assign(args) => logged("warn").and_then(|()| worker::assign(&args)),
+        Command::Validate(args) => inspect::validate(&args),
+        Command::Plan(args) => inspect::plan(&args),
+        Command::State(args) => inspect::state(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

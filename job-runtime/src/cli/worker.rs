@@ -70,7 +70,7 @@ pub(super) struct AssignArgs {
 }
 
 /// Hands out the next generation.
-pub(super) fn assign(args: AssignArgs) -> Result<(), Failure> {
+pub(super) fn assign(args: &AssignArgs) -> Result<(), Failure> {
     let planned = pipeline::load(&args.places.manifests.paths)?;
     block_on(async {
         let opened = args.places.open(planned).await?;
@@ -107,7 +107,7 @@ pub(super) struct WorkerArgs {
 }
 
 /// Runs a slot.
-pub(super) fn worker(args: WorkerArgs) -> Result<(), Failure> {
+pub(super) fn worker(args: &WorkerArgs) -> Result<(), Failure> {
     let planned = pipeline::load(&args.places.manifests.paths)?;
     block_on(async {
         let opened = args.places.open(planned).await?;

@@ -221,7 +221,7 @@ impl Cluster {
             *epochs += process.ears.epochs.get();
             match process.handle.take() {
                 Some(Err(error)) if !matches!(error, SlotError::Replaced { .. }) => {
-                    refusals.push(Refusal { slot: process.slot, reason: error.reason(), text: error.to_string() })
+                    refusals.push(Refusal { slot: process.slot, reason: error.reason(), text: error.to_string() });
                 }
                 _ => {}
             }

@@ -27,9 +27,7 @@ impl Work<'_> {
         self.send().await?;
         for at in 0..self.tasks.len() {
             let task = &mut self.tasks[at];
-            task.task
-                .flush(&mut self.out)
-                .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
+            task.task.flush(&mut self.out).map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
             self.send().await?;
         }
         let old = began.saturating_sub(self.last_commit) >= slot.tuning.recommit_interval;

@@ -61,7 +61,9 @@ pub enum SlotError {
         detail: String,
     },
     /// A task of an input that the lineage did not have when its start positions were resolved.
-    #[error("task {task} has no start position in this lineage: its input was not there when the lineage began. Start a new lineage")]
+    #[error(
+        "task {task} has no start position in this lineage: its input was not there when the lineage began. Start a new lineage"
+    )]
     NoStartPosition {
         /// Which task.
         task: TaskId,

@@ -107,7 +107,11 @@ pub(super) struct Programs {
 }
 
 /// How many tasks a stage has.
-pub(crate) fn stage_tasks(plan: &Plan, stage: &Stage, partition_counts: &BTreeMap<String, u32>) -> Result<u32, SlotError> {
+pub(crate) fn stage_tasks(
+    plan: &Plan,
+    stage: &Stage,
+    partition_counts: &BTreeMap<String, u32>,
+) -> Result<u32, SlotError> {
     match &stage.input {
         Input::Topic(source) => partition_counts.get(&source.topic).copied().ok_or_else(|| {
             SlotError::Plan(format!("the generation does not say how many partitions {} has", source.topic))
@@ -120,9 +124,7 @@ pub(crate) fn stage_tasks(plan: &Plan, stage: &Stage, partition_counts: &BTreeMa
 pub(crate) fn input_topic(stage: &Stage, job: &str, lineage: &str) -> String {
     match &stage.input {
         Input::Topic(source) => source.topic.clone(),
-        Input::Repartition(source) => {
-            Plan::repartition_topic(job, lineage, &source.operator, source.format_version)
-        }
+        Input::Repartition(source) => Plan::repartition_topic(job, lineage, &source.operator, source.format_version),
     }
 }
 

@@ -61,12 +61,7 @@ pub(super) struct Work<'a> {
 }
 
 /// Works until asked to stop, until a later generation appears, or until something fails.
-pub(super) async fn work(
-    slot: &Slot,
-    ready: Ready,
-    stop: &StopSignal,
-    kept: &mut Kept,
-) -> Result<WorkEnd, SlotError> {
+pub(super) async fn work(slot: &Slot, ready: Ready, stop: &StopSignal, kept: &mut Kept) -> Result<WorkEnd, SlotError> {
     let positions: Vec<_> = ready.tasks.iter().map(|task| (task.input.clone(), task.position)).collect();
     let places = ready.tasks.iter().enumerate().map(|(at, task)| (task.input.clone(), at)).collect();
     let mut work = Work {
@@ -178,7 +173,9 @@ impl Work<'_> {
     /// Runs a batch through its task.
     fn process(&mut self, batch: &Fetched) -> Result<(), SlotError> {
         let Some(&at) = self.places.get(&batch.partition) else {
-            return Err(LogError::Refused(format!("records of {} came, which was not asked for", batch.partition)).into());
+            return Err(
+                LogError::Refused(format!("records of {} came, which was not asked for", batch.partition)).into()
+            );
         };
         let task = &mut self.tasks[at];
         let now_ms = self.slot.env.now_ms();
@@ -255,7 +252,8 @@ impl Work<'_> {
     fn tell(&mut self) {
         let reports: Vec<_> = self.tasks.iter().map(RunningTask::report).collect();
         self.slot.events.tasks(&reports);
-        let busy: Vec<_> = self.tasks.iter_mut().map(|task| (task.id.clone(), std::mem::take(&mut task.busy))).collect();
+        let busy: Vec<_> =
+            self.tasks.iter_mut().map(|task| (task.id.clone(), std::mem::take(&mut task.busy))).collect();
         self.slot.events.time(&busy, std::mem::take(&mut self.blocked));
     }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use freshet_env::{RealEnv, SharedEnv};
+use freshet_env::{RealEnv, SharedEnv, deadline};
 use freshet_log::Log;
 use freshet_log::model::ModelBroker;
 use freshet_state::lineage::Lineage;
@@ -147,7 +147,7 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
     let _server = serve(&args, &metrics, &observed, job.epoch_interval)?;
     let tuning = Tuning { epoch_interval: job.epoch_interval, ..Tuning::default() };
     let running = start_slots(slots, &spec, &lineage, &tuning, &log, &env, &metrics, &observed);
-    let tail = Tail::start(&planned, &args.print, &log).await.map_err(Failure::failed)?;
+    let tail = Tail::start(&planned, &args.print, &log, &env).await.map_err(Failure::failed)?;
     let shown = Shows { view, lines, started: env.monotonic(), env: Rc::clone(&env), ends_after: args.run_for };
     drive(args, running, Feeding::start(feed), tail, shown, view_asked, job.epoch_interval).await
 }
@@ -190,13 +190,7 @@ fn start_slots(
     let board = Rc::new(RefCell::new(Board::default()));
     let mut running = Running { slots: Vec::new(), stops: Vec::new(), board: Rc::clone(&board) };
     for number in 0..slots {
-        let events = Reporter::new(
-            Rc::clone(env),
-            metrics.clone(),
-            observed.clone(),
-            Rc::clone(&board),
-            spec.policy(),
-        );
+        let events = Reporter::new(Rc::clone(env), metrics.clone(), observed.clone(), Rc::clone(&board), spec.policy());
         let slot = Slot {
             number,
             lineage: lineage.clone(),
@@ -274,7 +268,7 @@ async fn drive(
     let (failure, feed) = match ending {
         Ending::Failed(error) => (Some(error), Feed::Elsewhere),
         Ending::Done | Ending::Stopped => {
-            let mut feed = feeding.stop().await?;
+            let mut feed = feeding.stop(&shows.env).await?;
             (finish(&mut running, &mut feed, &mut tail, &shows, epoch_interval).await?, feed)
         }
     };
@@ -317,12 +311,14 @@ impl Feeding {
     }
 
     /// Ends it after the write that is under way, and gives the feed back.
-    async fn stop(self) -> Result<Feed, Failure> {
+    async fn stop(self, env: &SharedEnv) -> Result<Feed, Failure> {
         self.stop.set(true);
-        match tokio::time::timeout(Duration::from_secs(30), self.task).await {
-            Ok(Ok(feed)) => feed.map_err(Failure::failed),
-            Ok(Err(panic)) => Err(Failure::Failed(format!("the input's task panicked: {panic}"))),
-            Err(_) => Err(Failure::Failed("the input could not be written within 30 s: does the job read it?".to_owned())),
+        match deadline(env, Duration::from_secs(30), self.task).await {
+            Some(Ok(feed)) => feed.map_err(Failure::failed),
+            Some(Err(panic)) => Err(Failure::Failed(format!("the input's task panicked: {panic}"))),
+            None => {
+                Err(Failure::Failed("the input could not be written within 30 s: does the job read it?".to_owned()))
+            }
         }
     }
 }
@@ -426,7 +422,8 @@ impl Figures {
         let spent = now.saturating_sub(self.at).as_secs_f64();
         if spent > 0.0 {
             let rate = (records_in.saturating_sub(self.records)) as f64 / spent;
-            self.rate = if self.records == 0 { rate as u64 } else { (self.rate as f64).mul_add(0.6, rate * 0.4) as u64 };
+            self.rate =
+                if self.records == 0 { rate as u64 } else { (self.rate as f64).mul_add(0.6, rate * 0.4) as u64 };
         }
         self.at = now;
         self.records = records_in;
@@ -471,8 +468,8 @@ fn board_title(args: &RunArgs) -> String {
 fn target(cluster: &Cluster) -> Result<Target, Failure> {
     Ok(match cluster {
         Cluster::Embedded(broker) => Target::Embedded(broker.clone()),
-        Cluster::Kafka(config) => {
-            Target::Kafka(freshet_kafka::bulk::Loader::new(config).map_err(|error| Failure::Refused(error.to_string()))?)
-        }
+        Cluster::Kafka(config) => Target::Kafka(
+            freshet_kafka::bulk::Loader::new(config).map_err(|error| Failure::Refused(error.to_string()))?,
+        ),
     })
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use freshet_env::{SharedEnv, deadline};
 use freshet_log::{Consumer, Fetched, Log, LogError, TopicPartition};
 use freshet_plan::Output;
 
@@ -21,6 +22,7 @@ const BATCHES_AT_ONCE: u32 = 64;
 /// The outputs of a job.
 pub(super) struct Tail {
     log: Rc<dyn Log>,
+    env: SharedEnv,
     consumer: Option<Box<dyn Consumer>>,
     /// Table by topic.
     tables: BTreeMap<String, String>,
@@ -35,7 +37,12 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Reads every output topic from its end as it is now.
-    pub async fn start(planned: &Planned, printed: &[String], log: &Rc<dyn Log>) -> Result<Self, LogError> {
+    pub async fn start(
+        planned: &Planned,
+        printed: &[String],
+        log: &Rc<dyn Log>,
+        env: &SharedEnv,
+    ) -> Result<Self, LogError> {
         let mut tables = BTreeMap::new();
         let mut positions = BTreeMap::new();
         let mut title = String::new();
@@ -55,6 +62,7 @@ impl Tail {
         let consumer = log.consumer(&starts).await?;
         Ok(Self {
             log: Rc::clone(log),
+            env: Rc::clone(env),
             consumer: Some(consumer),
             tables,
             positions,
@@ -86,9 +94,9 @@ impl Tail {
                 self.take(&batch);
             } else {
                 // A consumer may yield between two batches: only when a moment brings nothing is there nothing.
-                match tokio::time::timeout(MOMENT, consumer.next()).await {
-                    Ok(batch) => self.take(&batch?),
-                    Err(_) => break,
+                match deadline(&self.env, MOMENT, consumer.next()).await {
+                    Some(batch) => self.take(&batch?),
+                    None => break,
                 }
                 taken += 1;
                 if taken == BATCHES_AT_ONCE {

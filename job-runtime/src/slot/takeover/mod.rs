@@ -114,7 +114,9 @@ pub(super) async fn take_over(
                     .unfenced_before(number)
                     .await?
                     .iter()
-                    .flat_map(|earlier| (0..earlier.slots).map(|s| transactional_id(slot.lineage.id(), earlier.number, s)))
+                    .flat_map(|earlier| {
+                        (0..earlier.slots).map(|s| transactional_id(slot.lineage.id(), earlier.number, s))
+                    })
                     .collect();
                 slot.log.fence(&ids).await?;
                 slot.env.crash_point("takeover.fenced").await;
@@ -270,9 +272,8 @@ async fn beginnings(
     let mut next_epoch = 0;
     for task in tasks {
         let input = &task.input;
-        let is_ours = |p: &&PointerOffset| {
-            p.group == task.group && p.topic == input.topic && p.partition == input.partition
-        };
+        let is_ours =
+            |p: &&PointerOffset| p.group == task.group && p.topic == input.topic && p.partition == input.partition;
         let facts = TaskFacts {
             task: task.id.clone(),
             committed: committed.remove(&task.id).flatten(),
