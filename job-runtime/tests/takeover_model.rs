@@ -365,7 +365,7 @@ fn check(processes: Vec<Told>, restarts: u8, bug: Option<PlantedBug>) -> (usize,
     if bug.is_none() {
         assert!(checker.discovery("the last offset is reached").is_some(), "the model goes nowhere");
     }
-    (checker.unique_state_count(), broken.map(|path| path.into_actions()))
+    (checker.unique_state_count(), broken.map(stateright::Path::into_actions))
 }
 
 #[test]

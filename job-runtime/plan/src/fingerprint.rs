@@ -31,7 +31,7 @@ impl Plan {
         for stage in &mut plan.stages {
             match &mut stage.input {
                 crate::Input::Topic(source) => source.table.clear(),
-                crate::Input::Repartition(source) => source.columns.iter_mut().for_each(|column| column.name.clear());,
+                crate::Input::Repartition(source) => source.columns.iter_mut().for_each(|column| column.name.clear()),
             }
             for chain in &mut stage.chains {
                 chain.statement = 0;
@@ -61,7 +61,7 @@ fn strip_step(step: &mut Step) {
             }
         }
         Step::WindowAggregate(aggregate) | Step::WindowCombine(aggregate) | Step::WindowMerge(aggregate) => {
-            aggregate.group_columns.iter_mut().for_each(|column| column.name.clear());;
+            aggregate.group_columns.iter_mut().for_each(|column| column.name.clear());
             aggregate.aggregates.iter_mut().for_each(|call| call.name.clear());
         }
     }
