@@ -55,7 +55,11 @@ pub(super) fn memory(place: &Place<'_>) -> Result<Vec<Line>, LabError> {
     let loaded = resident_mib(worker.id());
     Ok(vec![
         Line { what: "resident memory, idle", wanted: "< 50 MB", found: format!("{idle:.0} MiB") },
-        Line { what: "resident memory, 1 M keys of count and sum", wanted: "< 300 MB", found: format!("{loaded:.0} MiB") },
+        Line {
+            what: "resident memory, 1 M keys of count and sum",
+            wanted: "< 300 MB",
+            found: format!("{loaded:.0} MiB"),
+        },
     ])
 }
 

@@ -79,12 +79,7 @@ enum Task {
     },
     /// The bench's yardstick.
     #[command(hide = true)]
-    BareCopy {
-        bootstrap: String,
-        from: String,
-        to: String,
-        records: u64,
-    },
+    BareCopy { bootstrap: String, from: String, to: String, records: u64 },
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

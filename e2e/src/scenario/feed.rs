@@ -157,7 +157,14 @@ struct Maker {
 impl Maker {
     fn new(options: FeedOptions) -> Self {
         let keys = (0..options.keys).map(|key| (partition_of(format!("k{key}").as_bytes(), PARTITIONS), 0)).collect();
-        Self { options, random: SmallRng::seed_from_u64(options.seed), made: 0, keys, value: String::new(), pad: "x".repeat(options.pad) }
+        Self {
+            options,
+            random: SmallRng::seed_from_u64(options.seed),
+            made: 0,
+            keys,
+            value: String::new(),
+            pad: "x".repeat(options.pad),
+        }
     }
 
     fn now(&self) -> i64 {
@@ -201,8 +208,7 @@ impl Maker {
         let (partition, seq) = &mut self.keys[key as usize];
         let pad = &self.pad;
         self.value.clear();
-        let text =
-            format_args!(r#"{{"k":"k{key}","g":"g{group}","seq":{seq},"v":{v},"ts":{at},"pad":"{pad}"}}"#);
+        let text = format_args!(r#"{{"k":"k{key}","g":"g{group}","seq":{seq},"v":{v},"ts":{at},"pad":"{pad}"}}"#);
         self.value.write_fmt(text).expect("a string takes everything");
         let key = format!("k{key}");
         batch.push(0, *partition, now_ms(), Some(key.as_bytes()), Some(self.value.as_bytes()));

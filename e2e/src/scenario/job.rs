@@ -40,7 +40,13 @@ pub struct JobOptions {
 
 impl Default for JobOptions {
     fn default() -> Self {
-        Self { epoch_interval: "200ms", statements: Role::OUTPUTS.to_vec(), whole: false, window_seconds: 10, log: "info,freshet=debug" }
+        Self {
+            epoch_interval: "200ms",
+            statements: Role::OUTPUTS.to_vec(),
+            whole: false,
+            window_seconds: 10,
+            log: "info,freshet=debug",
+        }
     }
 }
 
@@ -91,7 +97,8 @@ impl Job {
         let scratch = Scratch::new(name)?;
         let prefix = format!("{name}-{}-{count}", std::process::id());
         let kafka = KafkaConfig::new(bootstrap, "freshet-lab");
-        let job = Self { scratch, binary: binary.to_owned(), prefix, kafka, started: AtomicU32::new(0), log: options.log };
+        let job =
+            Self { scratch, binary: binary.to_owned(), prefix, kafka, started: AtomicU32::new(0), log: options.log };
         let manifests = job.manifests();
         std::fs::create_dir_all(&manifests).map_err(LabError::file("making", &manifests))?;
         let file = manifests.join("job.yaml");
@@ -145,7 +152,9 @@ impl Job {
         };
         let statement = |role: &Role| match role {
             Role::Events => String::new(),
-            Role::Copies if options.whole => "    INSERT INTO copies SELECT k, g, seq, v, ts, pad FROM events;\n".to_owned(),
+            Role::Copies if options.whole => {
+                "    INSERT INTO copies SELECT k, g, seq, v, ts, pad FROM events;\n".to_owned()
+            }
             Role::Copies => "    INSERT INTO copies SELECT k, seq, v FROM events;\n".to_owned(),
             Role::ByKey => aggregate("by_key", "k"),
             Role::ByGroup => aggregate("by_group", "g"),
@@ -169,7 +178,7 @@ impl Job {
             events.push(("pad", "STRING"));
         }
         let some: &[(&str, &str)] = &[("k", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT")];
-        let copies = list(if options.whole { &events } else { some });
+        let copies = list(if options.whole { &events[..] } else { some });
         let events = list(&events);
         let rows =
             list(&[("name", "STRING"), ("window_start", "TIMESTAMP(3)"), ("records", "BIGINT"), ("total", "BIGINT")]);

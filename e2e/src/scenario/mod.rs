@@ -21,8 +21,8 @@ mod recount;
 mod watch;
 
 pub use difference::{Difference, compare};
-pub use feed::{Feed, FeedOptions};
 pub(crate) use feed::now_ms;
+pub use feed::{Feed, FeedOptions};
 pub(crate) use job::{DISORDER_MS, PARTITIONS};
 pub use job::{Ended, Job, JobOptions, PATIENCE, Worker, sibling_binary};
 pub use kills::{KillOptions, KillReport, kill_again_and_again, soak};
