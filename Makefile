@@ -39,6 +39,7 @@ test: ## All that must hold before a change lands
 
 .PHONY: bench
 bench: servers ## The figures of docs/performance.md
+	cargo build -p freshet # as users run it: without crash points
 	$(LAB) bench
 
 .PHONY: simulate

@@ -28,11 +28,9 @@ pub enum Figure {
     /// Pass-through of JSON, against the bare loop.
     PassThrough,
     /// Count and sum by key in windows.
-    Windows,
-    /// End to end, one stage.
+    Window,
+    /// End to end, one stage and two.
     Latency,
-    /// End to end, two stages.
-    LatencyTwoStages,
     /// Resident memory, idle and with a million keys.
     Memory,
     /// From kill -9 to the next committed output.
@@ -40,7 +38,7 @@ pub enum Figure {
     /// What an idle job uses.
     Idle,
     /// How long epochs take while the number of keys grows.
-    Epochs,
+    Epoch,
 }
 
 /// A line of the table.
@@ -96,12 +94,15 @@ fn measure(binary: &Path, figure: Figure) -> Result<Vec<Line>, LabError> {
     let place = Place { bootstrap: server.bootstrap(), binary };
     match figure {
         Figure::PassThrough => throughput::pass_through(&place),
-        Figure::Windows => throughput::windows(&place),
-        Figure::Latency => latency::one_stage(&place),
-        Figure::LatencyTwoStages => latency::two_stages(&place),
+        Figure::Window => throughput::windows(&place),
+        Figure::Latency => {
+            let mut lines = latency::one_stage(&place)?;
+            lines.extend(latency::two_stages(&place)?);
+            Ok(lines)
+        }
         Figure::Memory => rest::memory(&place),
         Figure::Recovery => latency::recovery(&place),
         Figure::Idle => rest::idle(&place),
-        Figure::Epochs => rest::epochs(&place),
+        Figure::Epoch => rest::epochs(&place),
     }
 }

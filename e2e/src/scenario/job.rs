@@ -178,7 +178,7 @@ impl Job {
             events.push(("pad", "STRING"));
         }
         let some: &[(&str, &str)] = &[("k", "STRING"), ("seq", "BIGINT"), ("v", "BIGINT")];
-        let copies = list(if options.whole { &events } else { some });
+        let copies = list(if options.whole { &events[..] } else { some });
         let events = list(&events);
         let rows =
             list(&[("name", "STRING"), ("window_start", "TIMESTAMP(3)"), ("records", "BIGINT"), ("total", "BIGINT")]);

@@ -45,22 +45,34 @@ fn zombie(name: &str, variables: &[(&str, &str)]) -> Option<Shown> {
     let job = job(name);
     job.assign(1).unwrap();
     let mut watch = watch(&job);
-    let zombie = job.worker_with(0, variables).unwrap();
+    let mut zombie = job.worker_with(0, variables).unwrap();
     let feed = feed(&job, 31);
     progress(&job, &mut watch, &[&zombie], "the start");
     zombie.freeze();
-    let said = job.assign(2).unwrap();
-    assert!(said.starts_with("generation 2 "), "{said}");
-    // A replacement that never heard of the old process, which is not there to be asked.
-    let mut workers = vec![job.worker_with(0, variables).unwrap(), job.worker_with(1, variables).unwrap()];
+    let said = zombie.log().len();
+    let assigned = job.assign(2).unwrap();
+    assert!(assigned.starts_with("generation 2 "), "{assigned}");
+    let mut workers: Vec<Worker> = (0..2).map(|slot| job.worker_with(slot, variables).unwrap()).collect();
     for worker in &mut workers {
         worker.wait_for("took over").unwrap();
     }
     watch.follow(Duration::from_millis(500));
     zombie.thaw();
-    // It may end, or join the new generation; it must not commit what the others have taken over.
-    watch.follow(Duration::from_millis(1500));
-    drop(zombie);
+    // Whether it commits, is fenced, or sees the new generation, it says so. It must not commit what the others
+    // have taken over.
+    job.wait_until(&mut watch, &[], "a word of the slot that was frozen", |_| {
+        let log = zombie.log();
+        let new = log.get(said..).unwrap_or_default();
+        !zombie.is_running()
+            || ["epoch committed", "taking over again", "took over"].iter().any(|word| new.contains(word))
+    })
+    .unwrap();
+    zombie.kill9();
+    // It may have joined the new generation, and replaced the process of its slot there.
+    for worker in &mut workers {
+        worker.kill9();
+        *worker = job.worker_with(worker.slot, variables).unwrap();
+    }
     feed.finish().unwrap();
     verdict(&job, &mut watch, workers)
 }

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use freshet_env::SharedEnv;
 use freshet_kafka::{KafkaConfig, KafkaLog};
 use freshet_log::{Log, TopicSpec};
+use freshet_state::lineage::Lineage;
 use freshet_state::store::{S3Options, Store, open};
 
 use super::Failure;
+use crate::job::{self, JobSpec};
 use crate::manifest::{Checkpoint, Pipeline, TopicTable};
+use crate::slot::SlotError;
 
 /// Runs `work` on this thread, with timers, IO and local tasks.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
@@ -82,6 +86,29 @@ pub(super) fn kafka(config: KafkaConfig, env: &SharedEnv) -> Result<Rc<dyn Log>,
     Ok(Rc::new(KafkaLog::connect(config, Rc::clone(env)).map_err(|error| Failure::Refused(error.to_string()))?))
 }
 
+/// Opens the job's lineage; tries again for a while where that may help. The leader of a partition that was just
+/// made may not know yet that it is one, and a broker that restarts is back within seconds.
+pub(super) async fn open_patiently(
+    spec: &JobSpec,
+    store: &Rc<dyn Store>,
+    log: &Rc<dyn Log>,
+    env: &SharedEnv,
+) -> Result<Lineage, SlotError> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let began = env.monotonic();
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match job::open(spec, Rc::clone(store), log, env).await {
+            Err(error) if error.is_transient() && env.monotonic().saturating_sub(began) < PATIENCE => {
+                tracing::warn!(reason = error.reason(), "{error}; trying again");
+                env.sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// The topics of a pipeline, as the log is asked to make them.
 pub(super) fn topic_specs(topics: &[TopicTable]) -> Vec<TopicSpec> {
     let spec = |topic: &TopicTable| TopicSpec {
@@ -102,6 +129,6 @@ pub(super) fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 /// A duration as manifests write it: `200ms`, `5s`, `10m`, `1h`.
-pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<freshet_crds::Duration>().map(Into::into).map_err(|error| error.to_string())
 }

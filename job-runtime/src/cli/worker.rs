@@ -9,7 +9,7 @@ use freshet_env::{RealEnv, SharedEnv};
 use freshet_log::Log;
 use freshet_state::lineage::Lineage;
 
-use super::environment::{asked_to_stop, block_on, checkpoint, kafka, kafka_config, setting, store};
+use super::environment::{asked_to_stop, block_on, checkpoint, kafka, kafka_config, open_patiently, setting, store};
 use super::pipeline::{self, Planned};
 use super::{Failure, Manifests};
 use crate::job::{self, JobSpec};
@@ -54,7 +54,7 @@ impl Places {
         let log = kafka(kafka_config(servers, &job.name, &self.kafka_setting), &env)?;
         let store = store(&checkpoint(self.checkpoint.as_deref(), &planned.pipeline)?)?;
         let spec = planned.spec();
-        let lineage = job::open(&spec, store, &log, &env).await;
+        let lineage = open_patiently(&spec, &store, &log, &env).await;
         let lineage = lineage.map_err(|error| Failure::Failed(format!("{}: {error}", error.reason())))?;
         Ok(Opened { planned, spec, lineage, log, env })
     }

@@ -22,7 +22,7 @@ use freshet_state::store::{MemoryStore, Store};
 use self::feed::{Feed, Target};
 use self::tail::Tail;
 use super::environment::{
-    asked_to_stop, block_on, checkpoint, duration, kafka, kafka_config, setting, store, topic_specs,
+    asked_to_stop, block_on, checkpoint, duration, kafka, kafka_config, open_patiently, setting, store, topic_specs,
 };
 use super::pipeline::Planned;
 use super::{Failure, Manifests, pipeline};
@@ -133,7 +133,7 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
     let feed = feed::choose(&args, &planned, &cluster)?;
     let spec = planned.spec();
     let slots = args.slots.unwrap_or(job.replicas);
-    let lineage = job::open(&spec, Rc::clone(&store), &log, &env).await.map_err(Failure::failed)?;
+    let lineage = open_patiently(&spec, &store, &log, &env).await.map_err(Failure::failed)?;
     job::current_generation(&spec, &lineage, &log, &env, slots).await.map_err(Failure::failed)?;
 
     let (view_stop, view_asked) = tokio::sync::mpsc::unbounded_channel::<()>();
