@@ -47,12 +47,6 @@ struct Held {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Process {
-    restarts: u8,
-    at: At,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum At {
     TakingOver(Attempt),
     Working {
@@ -79,6 +73,9 @@ struct Attempt {
     kept: Option<Id>,
     producer: Option<Id>,
     position: Option<i64>,
+    /// Whether the last step changed anything that others see. A crash after one that did not is a crash before it,
+    /// so only these need to be looked at.
+    seen: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,7 +85,9 @@ struct State {
     ids: [[Held; SLOTS]; GENERATIONS],
     /// Offset, generation and slot of the last visible commit.
     committed: Option<(i64, u64, u8)>,
-    processes: Vec<Process>,
+    processes: Vec<At>,
+    /// How many crashes may still come.
+    crashes: u8,
     broken: bool,
 }
 
@@ -108,7 +107,7 @@ enum Action {
 
 struct TakeOver {
     processes: Vec<Told>,
-    restarts: u8,
+    crashes: u8,
     bug: Option<PlantedBug>,
 }
 
@@ -144,7 +143,7 @@ impl State {
 impl Attempt {
     fn new(generation: u64, claim: Option<u8>, kept: Option<Id>) -> Self {
         let progress = Progress::new(generation, claim);
-        Self { progress, to_fence: Vec::new(), after_mark: false, kept, producer: None, position: None }
+        Self { progress, to_fence: Vec::new(), after_mark: false, kept, producer: None, position: None, seen: false }
     }
 
     /// The owner that it goes by.
@@ -166,8 +165,10 @@ impl TakeOver {
         let slot = self.slot(which);
         let number = attempt.progress.generation;
         // Initialising several ids takes several steps, and others go on between them.
+        attempt.seen = false;
         if let Some(id) = attempt.to_fence.pop() {
             state.initialise(id, None);
+            attempt.seen = true;
             if attempt.to_fence.is_empty() {
                 attempt.progress.fence = if attempt.after_mark { Fence::Marked } else { Fence::Initialised };
             }
@@ -178,6 +179,7 @@ impl TakeOver {
             Step::Look => progress.look = Some(Look { latest: state.latest(), stored: state.stored(number) }),
             Step::WriteGeneration => {
                 let place = &mut state.stored[number as usize - 1];
+                attempt.seen = place.is_none();
                 let stored = *place.get_or_insert(progress.claim.expect("only a claim is written"));
                 progress.look = Some(Look { latest: state.latest(), stored: Some(stored) });
             }
@@ -191,6 +193,7 @@ impl TakeOver {
                 }
             }
             Step::WriteMark => {
+                attempt.seen = state.fenced_before < number;
                 state.fenced_before = state.fenced_before.max(number);
                 if progress.fence == Fence::Unmarked {
                     attempt.after_mark = true;
@@ -212,6 +215,7 @@ impl TakeOver {
                 }
                 attempt.producer = Some(id);
                 attempt.progress.own_id = true;
+                attempt.seen = true;
             }
             Step::LookAgain => progress.second_look = Some(state.latest()),
             Step::ReadOffsets => {
@@ -226,16 +230,15 @@ impl TakeOver {
                     pointer: None,
                     start: Some(0),
                 };
-                match judge(&facts, number, slot.into()) {
-                    Ok(Beginning::Resume { offset, .. } | Beginning::Begin { offset }) => {
-                        attempt.position = Some(offset);
-                    }
-                    Err(_) => return Self::again(state, None),
-                }
+                let Ok(Beginning::Resume { offset, .. } | Beginning::Begin { offset }) = judge(&facts, number, slot.into())
+                else {
+                    return Self::again(state, None);
+                };
                 attempt.progress.offsets_read = true;
+                attempt.position = Some(offset);
             }
-            Step::LoadState => progress.state_loaded = true,
-            Step::Work => {
+            // What is loaded is named by what was read, and nobody else sees it.
+            Step::LoadState | Step::Work => {
                 let (producer, position) = (attempt.producer.expect("own id"), attempt.position.expect("offsets"));
                 return At::Working { producer, position };
             }
@@ -259,20 +262,21 @@ impl Model for TakeOver {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let processes = (0..self.processes.len()).map(|which| Process { restarts: 0, at: self.start(which) });
+        let processes = (0..self.processes.len()).map(|which| self.start(which));
         vec![State {
             stored: [None; GENERATIONS],
             fenced_before: 0,
             ids: [[Held::default(); SLOTS]; GENERATIONS],
             committed: None,
             processes: processes.collect(),
+            crashes: self.crashes,
             broken: false,
         }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (which, process) in state.processes.iter().enumerate() {
-            match &process.at {
+            match process {
                 At::Idle => {}
                 At::Working { producer, .. } if producer.0 < state.latest() => {
                     actions.extend([Action::Goes(which), Action::Watches(which)]);
@@ -280,7 +284,12 @@ impl Model for TakeOver {
                 At::Committing { .. } => actions.extend([Action::Goes(which), Action::TimesOut(which)]),
                 At::TakingOver(_) | At::Working { .. } => actions.push(Action::Goes(which)),
             }
-            if process.restarts < self.restarts {
+            let seen = match process {
+                At::TakingOver(attempt) => attempt.seen,
+                At::Working { .. } | At::Idle => false,
+                At::Committing { .. } => true,
+            };
+            if seen && state.crashes > 0 {
                 actions.push(Action::Crashes(which));
             }
         }
@@ -299,13 +308,13 @@ impl Model for TakeOver {
         let mut state = last.clone();
         match action {
             Action::Crashes(which) => {
-                let restarts = last.processes[which].restarts + 1;
-                state.processes[which] = Process { restarts, at: self.start(which) };
+                state.crashes -= 1;
+                state.processes[which] = self.start(which);
             }
-            Action::Watches(which) => state.processes[which].at = Self::again(&state, None),
+            Action::Watches(which) => state.processes[which] = Self::again(&state, None),
             Action::TimesOut(which) => {
-                let At::Committing { producer, .. } = last.processes[which].at else { return None };
-                state.processes[which].at = Self::again(&state, Some(producer));
+                let At::Committing { producer, .. } = last.processes[which] else { return None };
+                state.processes[which] = Self::again(&state, Some(producer));
             }
             Action::Arrives(id) => {
                 let from = state.held(id).under_way.take()?;
@@ -314,7 +323,7 @@ impl Model for TakeOver {
             }
             Action::Goes(which) => {
                 let me = Some(which as u8);
-                let at = match last.processes[which].at.clone() {
+                let at = match last.processes[which].clone() {
                     At::TakingOver(attempt) => self.take_over(&mut state, which, attempt),
                     At::Working { producer, .. } | At::Committing { producer, .. } if state.held(producer).by != me => {
                         Self::again(&state, None)
@@ -329,7 +338,7 @@ impl Model for TakeOver {
                     }
                     At::Working { .. } | At::Committing { .. } | At::Idle => return None,
                 };
-                state.processes[which].at = at;
+                state.processes[which] = at;
             }
         }
         plant(None);
@@ -348,7 +357,7 @@ fn told(generation: u64, owner: u8) -> Told {
     Told { generation, owner }
 }
 
-/// What each check is made of: who was told what, and how often each may crash.
+/// What each check is made of: who was told what, and how many crashes there may be.
 fn bounds() -> Vec<(Vec<Told>, u8)> {
     vec![
         // Contradicting claims under number 2, and a third generation.
@@ -359,8 +368,8 @@ fn bounds() -> Vec<(Vec<Told>, u8)> {
     ]
 }
 
-fn check(processes: Vec<Told>, restarts: u8, bug: Option<PlantedBug>) -> (usize, Option<Vec<Action>>) {
-    let checker = TakeOver { processes, restarts, bug }.checker().threads(2).spawn_bfs().join();
+fn check(processes: Vec<Told>, crashes: u8, bug: Option<PlantedBug>) -> (usize, Option<Vec<Action>>) {
+    let checker = TakeOver { processes, crashes, bug }.checker().threads(2).spawn_bfs().join();
     let broken = checker.discovery("every visible commit begins at the committed offset");
     if bug.is_none() {
         assert!(checker.discovery("the last offset is reached").is_some(), "the model goes nowhere");
@@ -370,8 +379,8 @@ fn check(processes: Vec<Told>, restarts: u8, bug: Option<PlantedBug>) -> (usize,
 
 #[test]
 fn every_visible_commit_begins_at_the_committed_offset() {
-    for (processes, restarts) in bounds() {
-        let (states, broken) = check(processes.clone(), restarts, None);
+    for (processes, crashes) in bounds() {
+        let (states, broken) = check(processes.clone(), crashes, None);
         println!("{processes:?}: {states} states");
         assert_eq!(broken, None, "{processes:?}");
         assert!(states > 10_000, "{processes:?}: only {states} states were looked at");
@@ -388,8 +397,8 @@ fn each_step_of_the_order_is_needed() {
         PlantedBug::TrustOwnClaim,
         PlantedBug::ReuseProducerAfterTimeout,
     ] {
-        let found = bounds().into_iter().find_map(|(processes, restarts)| {
-            let (states, broken) = check(processes, restarts, Some(bug));
+        let found = bounds().into_iter().find_map(|(processes, crashes)| {
+            let (states, broken) = check(processes, crashes, Some(bug));
             broken.map(|path| (states, path))
         });
         let Some((states, path)) = found else { panic!("{bug:?} is not found") };

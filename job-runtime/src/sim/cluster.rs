@@ -2,7 +2,7 @@
 //! network, and the hand that deals out generations.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -86,6 +86,7 @@ struct State {
     claims: BTreeMap<u32, Generation>,
     refusals: Vec<Refusal>,
     epochs: u64,
+    struck: BTreeSet<(&'static str, bool)>,
 }
 
 /// The cluster.
@@ -265,8 +266,13 @@ impl Cluster {
     pub fn arm(self: &Rc<Self>, node: NodeId, strike: Strike, fault: NodeFault, then: impl FnOnce(&Sim) + 'static) {
         let cluster = Rc::downgrade(self);
         let then = move |sim: &Sim| {
-            if let (NodeFault::Kill, Some(cluster)) = (fault, cluster.upgrade()) {
-                cluster.killed(node);
+            if let Some(cluster) = cluster.upgrade() {
+                if fault == NodeFault::Kill {
+                    cluster.killed(node);
+                }
+                if let Strike::Label(label, _) = strike {
+                    cluster.state.borrow_mut().struck.insert((label, fault == NodeFault::Kill));
+                }
             }
             then(sim);
         };
@@ -332,6 +338,11 @@ impl Cluster {
     pub fn epochs(&self) -> u64 {
         let state = self.state.borrow();
         state.epochs + state.processes.iter().map(|process| process.ears.epochs.get()).sum::<u64>()
+    }
+
+    /// The labelled steps at which a process was struck, and whether it was killed there.
+    pub fn struck(&self) -> Vec<(&'static str, bool)> {
+        self.state.borrow().struck.iter().copied().collect()
     }
 
     pub fn processes_started(&self) -> u32 {

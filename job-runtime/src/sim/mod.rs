@@ -66,7 +66,7 @@ pub struct Outcome {
 }
 
 /// How much happened in a simulation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
     /// How long it took on its own clock.
     pub virtual_time: Duration,
@@ -76,6 +76,8 @@ pub struct Figures {
     pub processes: u32,
     /// Records of the input.
     pub records: usize,
+    /// The labelled steps at which a process was struck, and whether it was killed there (or stood still).
+    pub struck: Vec<(&'static str, bool)>,
 }
 
 /// Runs the scenario of `seed`. A panic of the code in it is a violation too.

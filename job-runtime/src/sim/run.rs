@@ -85,6 +85,7 @@ pub(super) fn run(seed: u64, kind: Option<Kind>, keep_trace: usize) -> Outcome {
             epochs: run.cluster.epochs(),
             processes: run.cluster.processes_started(),
             records: run.fed.borrow().iter().map(Vec::len).sum(),
+            struck: run.cluster.struck(),
         },
         trace: sim.kept_trace(),
     }
@@ -149,6 +150,12 @@ impl Run {
             self.violate("misfortunes do not end".to_owned());
         }
         self.clear_the_sky();
+        // Dealers that contradicted each other may have left other slots than were last asked for.
+        match cluster.rotated(0).await {
+            Ok(Some(next)) => cluster.set_wanted(next.slots),
+            Ok(None) => self.violate("there is no generation".to_owned()),
+            Err(error) => self.violate(format!("the generation log can't be read: {error}")),
+        }
         input::closing(self.scenario.shape.partitions).into_iter().for_each(|record| self.feed(record));
         self.judge().await;
         self.finished.set(true);

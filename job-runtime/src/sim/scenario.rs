@@ -61,6 +61,8 @@ pub struct Dance {
     pub hold: Duration,
     /// When it wakes at the latest.
     pub longest: Duration,
+    /// Where every other process dies first, once.
+    pub stumble: Option<&'static str>,
 }
 
 /// Something that befalls the cluster.
@@ -157,6 +159,9 @@ pub struct Scenario {
     pub misfortunes: Vec<(Duration, Misfortune)>,
 }
 
+/// When the last misfortune begins, ms after the input began.
+const LAST_MISFORTUNE_MS: u64 = 8000;
+
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -182,7 +187,7 @@ impl Scenario {
         let gentle = matches!(kind, Kind::Calm | Kind::OffsetsExpired | Kind::Damage | Kind::Stopped);
         let partitions = rng.between(2, 4) as u32;
         // Idleness follows the clock: exact only where everything can be read from the beginning.
-        let idle = rng.chance(250);
+        let idle = rng.chance(150);
         let mut shape = Shape {
             copies: rng.chance(500),
             totals: any(rng, &[None, Some(Grouping::Account), Some(Grouping::Merchant), Some(Grouping::Merchant)]),
@@ -196,17 +201,20 @@ impl Scenario {
         shape.copies |= shape.totals.is_none();
         let two_or_more = matches!(kind, Kind::TakeOver | Kind::Claims);
         let slots = if two_or_more { rng.between(2, 3) } else { rng.between(1, 3) } as u32;
+        let records = rng.between(40, 240);
+        // So that most of what happens happens while there is work.
+        let pace = ms(rng.between(2000, LAST_MISFORTUNE_MS)) * 2 / records as u32;
         let input = InputSpec {
             partitions,
-            records: rng.between(40, 240) as u32,
+            records: records as u32,
             straggler_rate: any(rng, &[0, 20, 100]),
             bad_rate: any(rng, &[0, 30, 100]),
-            pace: if idle { Duration::ZERO } else { ms(rng.between(5, 60)) },
+            pace: if idle { Duration::ZERO } else { pace },
             uneven: idle || rng.chance(200),
         };
         let tuning = tuning(rng);
-        let mut faults = if gentle || rng.chance(200) { ModelFaults::none() } else { ModelFaults::drawn(rng) };
-        faults.fetch_records = rng.between(1, 20) as usize;
+        let faults = if gentle || rng.chance(300) { ModelFaults::none() } else { broker_weather(rng) };
+        let faults = ModelFaults { fetch_records: rng.between(1, 20) as usize, ..faults };
         let mild = StoreWeather { latency: ms(rng.between(1, 20)), ..StoreWeather::CALM };
         let store = if gentle || rng.chance(300) { mild } else { store_weather(rng) };
         let misfortunes = misfortunes(kind, shape, slots, rng);
@@ -228,19 +236,40 @@ fn tuning(rng: &mut SeededRng) -> Tuning {
     }
 }
 
+/// Each kind of fault is absent, rare or frequent, so that every seed has a character of its own. Frequent ones
+/// of all kinds at once would leave no epoch to strike at.
+fn broker_weather(rng: &mut SeededRng) -> ModelFaults {
+    ModelFaults {
+        slow_rate: any(rng, &[0, 2, 10, 50]),
+        slow: (ms(20), ms(rng.between(50, 3000))),
+        lose_request_rate: any(rng, &[0, 0, 2, 15]),
+        lose_reply_rate: any(rng, &[0, 2, 5, 25]),
+        unavailable_rate: any(rng, &[0, 0, 2, 20]),
+        lose_records_rate: any(rng, &[0, 0, 5, 20]),
+        late_marker_rate: any(rng, &[0, 0, 20, 300]),
+        late_marker: (ms(1), ms(rng.between(20, 2000))),
+        outlive_client_rate: any(rng, &[0, 100, 700]),
+        request_timeout: ms(rng.between(200, 3000)),
+        transaction_timeout: Some(ms(rng.between(800, 8000))),
+        queue_records: rng.between(4, 60) as usize,
+        ..ModelFaults::none()
+    }
+}
+
 fn store_weather(rng: &mut SeededRng) -> StoreWeather {
     StoreWeather {
         latency: ms(rng.between(1, 30)),
-        slow_rate: any(rng, &[0, 10, 60]),
-        slow: ms(rng.between(100, 4000)),
-        fail_before_rate: any(rng, &[0, 10, 60]),
-        fail_after_rate: any(rng, &[0, 10, 60]),
+        slow_rate: any(rng, &[0, 5, 40]),
+        slow: ms(rng.between(100, 3000)),
+        fail_before_rate: any(rng, &[0, 5, 50]),
+        fail_after_rate: any(rng, &[0, 5, 50]),
     }
 }
 
 fn strike(rng: &mut SeededRng) -> Strike {
     if rng.chance(700) {
-        Strike::Label(any(rng, CRASH_POINTS), rng.between(1, 4) as u32)
+        let label = any(rng, CRASH_POINTS);
+        Strike::Label(label, if label.starts_with("epoch.") { rng.between(1, 4) as u32 } else { 1 })
     } else {
         Strike::Poll(rng.between(1, 400) as u32)
     }
@@ -262,6 +291,11 @@ fn dance(slots: u32, rng: &mut SeededRng) -> Dance {
         wake,
         hold: any(rng, &[Duration::ZERO, ms(20), ms(100), ms(400)]),
         longest: ms(rng.between(300, 5000)),
+        stumble: match rng.below(6) {
+            0 => Some("takeover.fence-marked"),
+            1 => Some(any(rng, &CRASH_POINTS[1..7])),
+            _ => None,
+        },
     }
 }
 
@@ -271,7 +305,7 @@ fn misfortunes(kind: Kind, shape: Shape, slots: u32, rng: &mut SeededRng) -> Vec
         Kind::Calm => {}
         Kind::Chaos => {
             for _ in 0..rng.between(2, 10) {
-                list.push((ms(rng.between(50, 8000)), drawn(shape, slots, rng)));
+                list.push((ms(rng.between(50, LAST_MISFORTUNE_MS)), drawn(shape, slots, rng)));
             }
         }
         Kind::TakeOver => {
@@ -281,15 +315,15 @@ fn misfortunes(kind: Kind, shape: Shape, slots: u32, rng: &mut SeededRng) -> Vec
                 list.push((ms(at), Misfortune::Dance(dance(slots, rng))));
             }
             if rng.chance(500) {
-                list.push((ms(rng.between(50, 8000)), drawn(shape, slots, rng)));
+                list.push((ms(rng.between(50, LAST_MISFORTUNE_MS)), drawn(shape, slots, rng)));
             }
         }
         Kind::Claims => {
             for _ in 0..rng.between(1, 3) {
-                list.push((ms(rng.between(400, 6000)), Misfortune::Contradict));
+                list.push((ms(rng.between(400, LAST_MISFORTUNE_MS)), Misfortune::Contradict));
             }
             if rng.chance(500) {
-                list.push((ms(rng.between(50, 8000)), drawn(shape, slots, rng)));
+                list.push((ms(rng.between(50, LAST_MISFORTUNE_MS)), drawn(shape, slots, rng)));
             }
         }
         Kind::OffsetsExpired => list.push((ms(rng.between(800, 4000)), Misfortune::ExpireOffsets)),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use freshet_env::sim::NodeFault;
+use freshet_env::sim::{NodeFault, NodeId};
 use freshet_log::TopicPartition;
 use freshet_state::metadata::CommitMetadata;
 use freshet_state::store::Store as _;
@@ -13,7 +13,7 @@ use super::input::{InputRecord, Meaning};
 use super::oracle::Fed;
 use super::plans::PAYMENTS;
 use super::run::Run;
-use super::scenario::{Dance, Misfortune, StoreWeather};
+use super::scenario::{Dance, Misfortune, StoreWeather, Strike};
 use crate::slot::SlotError;
 
 /// Long enough for everything that is under way to arrive or be timed out.
@@ -36,11 +36,7 @@ impl Run {
         let cluster = &self.cluster;
         match misfortune {
             Misfortune::Kill(slot) => cluster.kill_slot(slot),
-            Misfortune::KillAt(slot, strike) => {
-                if let Some(node) = cluster.node_of(slot) {
-                    cluster.arm(node, strike, NodeFault::Kill, |_| {});
-                }
-            }
+            Misfortune::KillAt(slot, strike) => return self.kill_at(slot % cluster.wanted().max(1), strike).await,
             Misfortune::Dance(dance) => return self.dance(dance).await,
             Misfortune::Rescale { slots, told, kill } => return self.rescale(slots, told, kill).await,
             Misfortune::Contradict => return self.contradict().await,
@@ -117,6 +113,31 @@ impl Run {
             self.pass(ms(5)).await;
         }
         true
+    }
+
+    /// Kills a process at a place, after bringing about that it goes there.
+    async fn kill_at(&self, slot: u32, strike: Strike) -> Result<(), SlotError> {
+        let cluster = &self.cluster;
+        match strike {
+            Strike::Label("takeover.generation-written", _) => self.contradict().await?,
+            Strike::Label(label, _) if label.starts_with("takeover.") => {
+                if matches!(label, "takeover.fenced" | "takeover.fence-marked")
+                    && let Some(next) = cluster.rotated(1).await?
+                {
+                    cluster.propose(&next).await?;
+                }
+                cluster.kill_slot(slot);
+            }
+            _ => {}
+        }
+        self.wait_for(ms(1500), || cluster.node_of(slot).is_some()).await;
+        if let Some(node) = cluster.node_of(slot) {
+            cluster.arm(node, strike, NodeFault::Kill, |_| {});
+            if matches!(strike, Strike::Label("stop.pointer-written", _)) {
+                cluster.stop_slot(slot);
+            }
+        }
+        Ok(())
     }
 
     async fn rescale(&self, slots: u32, told: bool, kill: bool) -> Result<(), SlotError> {
@@ -198,6 +219,15 @@ impl Run {
         } else {
             slot
         };
+        if let Some(label) = dance.stumble {
+            let others: Vec<NodeId> = (0..slots).filter_map(|slot| cluster.node_of(slot)).collect();
+            for node in &others {
+                cluster.arm(*node, Strike::Label(label, 1), NodeFault::Kill, |_| {});
+            }
+            let fell = || (0..slots).filter_map(|slot| cluster.node_of(slot)).all(|node| !others.contains(&node));
+            self.wait_for(dance.longest, fell).await;
+            others.into_iter().for_each(|node| sim.disarm(node));
+        }
         self.wait_for(ms(1000), || cluster.node_of(successor).is_some()).await;
         if let Some(node) = cluster.node_of(successor) {
             let (wake, hold) = (wake.clone(), dance.hold);
