@@ -230,7 +230,8 @@ impl TakeOver {
                     pointer: None,
                     start: Some(0),
                 };
-                let Ok(Beginning::Resume { offset, .. } | Beginning::Begin { offset }) = judge(&facts, number, slot.into())
+                let Ok(Beginning::Resume { offset, .. } | Beginning::Begin { offset }) =
+                    judge(&facts, number, slot.into())
                 else {
                     return Self::again(state, None);
                 };
