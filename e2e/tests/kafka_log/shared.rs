@@ -7,10 +7,10 @@ use std::time::Duration;
 use freshet_e2e::servers::SharedKafka;
 use freshet_env::{RealEnv, SharedEnv, deadline};
 use freshet_kafka::{KafkaConfig, KafkaLog};
-use freshet_log::{CommittedOffset, Consumer, Fetched, Log, Outgoing, Producer, TopicPartition, TopicSpec};
+use freshet_log::{CommittedOffset, Consumer, Fetched, Log, LogError, Outgoing, Producer, TopicPartition, TopicSpec};
 
 /// No wait of a test lasts longer, on whatever machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 /// The broker that these tests share.
 pub fn broker() -> &'static SharedKafka {
@@ -50,7 +50,14 @@ pub async fn topic(log: &KafkaLog, what: &str, partitions: u32) -> String {
     let name = unique(what);
     // The records of these tests are of 1970: they would be deleted for their age.
     let config = vec![("retention.ms".to_owned(), "-1".to_owned())];
-    log.ensure_topics(&[TopicSpec { name: name.clone(), partitions, replicas: None, config }]).await.unwrap();
+    let spec = [TopicSpec { name: name.clone(), partitions, replicas: None, config }];
+    within("the topic", async {
+        // A broker that has just started may be slow; a slot tries again too.
+        while let Err(error) = log.ensure_topics(&spec).await {
+            assert!(matches!(error, LogError::Unavailable(_)), "{error}");
+        }
+    })
+    .await;
     name
 }
 
