@@ -1,4 +1,9 @@
 //! The kind Topic.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the fields' documentation is what `kubectl explain` shows, as plain text"
+)]
 
 use std::collections::BTreeMap;
 

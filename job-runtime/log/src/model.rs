@@ -28,7 +28,7 @@
 //!   transaction is pending on them (stable reads). Of two pending ones the later arrival wins.
 //! * **Time-outs.** A transaction that stays open too long is aborted and its producer refused.
 //! * **Losses.** A request may be lost, or its reply: then nobody knows whether it happened
-//!   ([`LogError::Indefinite`](crate::LogError::Indefinite) within a transaction). A client's requests may
+//!   ([`LogError::Indefinite`] within a transaction). A client's requests may
 //!   arrive after its death, and after its successor's.
 //! * **Retention.** Records can be deleted, offsets can expire, partitions can grow, the broker can be away.
 //!

@@ -1,7 +1,7 @@
 //! From SQL to a plan.
 //!
 //! [`plan`] takes the SQL of a job and the [`Catalog`] of its tables (one for each Topic), and gives the
-//! [`Plan`](freshet_plan::Plan) that the runtime runs, or everything that is wrong with the SQL, each with its place,
+//! [`Plan`] that the runtime runs, or everything that is wrong with the SQL, each with its place,
 //! and with what to write instead. It reads nothing and decides nothing by chance: the same text and catalogue give
 //! the same plan.
 //!

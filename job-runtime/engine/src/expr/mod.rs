@@ -1,6 +1,6 @@
 //! Expressions of a plan, made ready to run over batches.
 //!
-//! [`compile`] turns an [`Expr`] into DataFusion's physical form, with the rules of Freshet where they are
+//! [`compile()`] turns an [`Expr`] into DataFusion's physical form, with the rules of Freshet where they are
 //! stricter:
 //! * **The outcome of a row depends on that row alone**, never on how rows are cut into batches. `AND`, `OR`,
 //!   `IN` and `CASE` evaluate an operand that can fail only for the rows that need it, from left to right:
@@ -50,10 +50,10 @@ pub fn compile(expr: &Expr, input: &SchemaRef) -> Result<CompiledExpr, EngineErr
     CompiledExpr::new(physical, input)
 }
 
-/// As [`compile`], with the result cast to `data_type` where it is of another type.
+/// As [`compile()`], with the result cast to `data_type` where it is of another type.
 ///
 /// # Errors
-/// As [`compile`], and [`EngineError::Plan`] where there is no such cast.
+/// As [`compile()`], and [`EngineError::Plan`] where there is no such cast.
 pub fn compile_as(expr: &Expr, data_type: &DataType, input: &SchemaRef) -> Result<CompiledExpr, EngineError> {
     let physical = compile::physical_as(expr, data_type, input)?;
     CompiledExpr::new(physical, input)
@@ -62,7 +62,7 @@ pub fn compile_as(expr: &Expr, data_type: &DataType, input: &SchemaRef) -> Resul
 /// Makes a condition ready to run over rows of `input`.
 ///
 /// # Errors
-/// As [`compile`], and [`EngineError::Plan`] when it is not a Boolean.
+/// As [`compile()`], and [`EngineError::Plan`] when it is not a Boolean.
 pub fn compile_predicate(expr: &Expr, input: &SchemaRef) -> Result<CompiledPredicate, EngineError> {
     let compiled = compile(expr, input)?;
     if compiled.data_type != DataType::Boolean {

@@ -1,6 +1,6 @@
 //! JSON: one object a record.
 //!
-//! Decoding is one pass over each record's bytes, directed by the columns ([`column`]): no tree, no tape
+//! Decoding is one pass over each record's bytes, directed by the columns ([`mod@column`]): no tree, no tape
 //! and no allocation a record. Every append to a column can be taken back ([`column::ColumnBuilder::truncate`]),
 //! so a record that turns out bad half-way leaves no trace, and a field that is there twice simply takes its
 //! first value back. There is therefore no second, slower path that would have to agree with the first.
