@@ -1,9 +1,10 @@
 //! `freshet-simulate`: runs seeds of the simulation and says which fail.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
-use freshet::sim::{Kind, Options, simulate};
+use freshet::sim::{Kind, Options, Outcome, simulate};
 use freshet_env::PlantedBug;
 
 /// Runs a whole cluster from each seed, with faults, and counts its output again.
@@ -40,31 +41,78 @@ fn kind(text: &str) -> Result<Kind, String> {
     found.ok_or_else(|| format!("there are {:?}", Kind::ALL))
 }
 
+/// What all threads share: a simulation stays on one.
+struct Progress<'a> {
+    arguments: &'a Arguments,
+    options: Options,
+    next: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Progress<'_> {
+    fn work(&self) {
+        let Arguments { seeds, first_seed, keep_going, .. } = *self.arguments;
+        loop {
+            let n = self.next.fetch_add(1, Ordering::Relaxed);
+            if n >= seeds || (!keep_going && self.failed.load(Ordering::Relaxed) > 0) {
+                return;
+            }
+            let outcome = simulate(first_seed + n, &self.options);
+            if !outcome.violations.is_empty() {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.print(&outcome);
+            let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+            if done.is_multiple_of(500) {
+                println!("{done} seeds, {} failed", self.failed.load(Ordering::Relaxed));
+            }
+        }
+    }
+
+    fn print(&self, outcome: &Outcome) {
+        let Outcome { seed, kind, trace_hash, violations, figures, trace } = outcome;
+        let only = self.arguments.seeds == 1;
+        if only || !violations.is_empty() {
+            trace.iter().for_each(|line| println!("{line}"));
+        }
+        if !violations.is_empty() {
+            println!("seed {seed} ({kind:?}) fails: {}", violations.join("; "));
+            println!("  again: make simulate SEEDS=1 FIRST_SEED={seed}{}", self.arguments.others());
+        }
+        if only {
+            println!("seed {seed} ({kind:?}): {figures:?}, trace hash {trace_hash:016x}");
+        }
+    }
+}
+
+impl Arguments {
+    /// What else must be said to repeat a seed.
+    fn others(&self) -> String {
+        let mut said = Vec::new();
+        if let Some(bug) = self.bug {
+            said.push(format!("--bug {bug:?}"));
+        }
+        if let Some(kind) = self.kind {
+            said.push(format!("--kind {kind:?}"));
+        }
+        if said.is_empty() { String::new() } else { format!(" ARGS=\"{}\"", said.join(" ")) }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let keep_trace = if arguments.trace { 100_000 } else { 0 };
     let options = Options { bug: arguments.bug, kind: arguments.kind, keep_trace };
-    let mut failed = 0_u64;
-    for n in 0..arguments.seeds {
-        let seed = arguments.first_seed + n;
-        let outcome = simulate(seed, &options);
-        if arguments.trace && (arguments.seeds == 1 || !outcome.violations.is_empty()) {
-            outcome.trace.iter().for_each(|line| println!("{line}"));
+    let zero = || AtomicU64::new(0);
+    let progress = Progress { arguments: &arguments, options, next: zero(), done: zero(), failed: zero() };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| progress.work());
         }
-        if !outcome.violations.is_empty() {
-            failed += 1;
-            println!("seed {seed} ({:?}) fails: {}", outcome.kind, outcome.violations.join("; "));
-            println!("  again: make simulate SEEDS=1 FIRST_SEED={seed}");
-            if !arguments.keep_going {
-                return ExitCode::FAILURE;
-            }
-        } else if arguments.seeds == 1 {
-            println!("seed {seed} ({:?}): {:?}, trace hash {:016x}", outcome.kind, outcome.figures, outcome.trace_hash);
-        }
-        if (n + 1) % 500 == 0 {
-            println!("{} seeds, {failed} failed", n + 1);
-        }
-    }
-    println!("{} seeds from {}: {failed} failed", arguments.seeds, arguments.first_seed);
+    });
+    let (done, failed) = (progress.done.into_inner(), progress.failed.into_inner());
+    println!("{done} seeds from {}: {failed} failed", arguments.first_seed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
