@@ -151,6 +151,14 @@ pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Exam
     let sql = diagnostics.text(&job.file).and_then(|source| job::sql(job, source));
     let of_a_job = |item: &Diagnostic| item.severity != Severity::Error || item.resource.starts_with("StreamJob/");
     let sql_can_be_planned = diagnostics.items().iter().all(of_a_job);
+    if let (Some(sql), false) = (&sql, sql_can_be_planned) {
+        // A mistake that can't be shown yet must not be taken for none.
+        let message = "the SQL was not looked at, since the tables that it may name have mistakes";
+        let place = sql.place(0..0);
+        let mut note = Diagnostic::new(Severity::Note, sql.file(), place, message).help("mend them and look again");
+        (note.resource, note.field) = (sql.resource().to_owned(), "spec.sql".to_owned());
+        diagnostics.push(note);
+    }
     let resolved = match (&sql, diagnostics.has_errors()) {
         (Some(sql), false) => match job::resolve(job, sql.clone(), &topics) {
             Ok(job) => Some(job),

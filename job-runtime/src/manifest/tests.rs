@@ -210,7 +210,9 @@ fn sql_is_planned_beside_other_mistakes_of_its_job_but_not_of_its_tables() {
     let examined = examine(&wrong_job);
     assert!(examined.pipeline.is_none() && examined.sql.is_some() && examined.topics.len() == 2);
     let wrong_table = GOOD.replace("timestamp(3)", "timestamp(4)");
-    assert!(examine(&wrong_table).sql.is_none());
+    let examined = examine(&wrong_table);
+    assert!(examined.sql.is_none());
+    assert!(examined.diagnostics.to_string().contains("the SQL was not looked at"), "{}", examined.diagnostics);
     let lost_table = GOOD.replace("spec: {}", "spec: {");
     assert!(examine(&lost_table).sql.is_none());
 }
