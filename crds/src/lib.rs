@@ -23,8 +23,10 @@
 //! `crds/streamjobs.yaml` and the page of reasons in `docs`; a test fails when they differ from the types.
 //!
 //! # The other rooms
-//! [`reasons`] holds every condition type and reason with its meaning and remedy.
+//! [`reasons`] holds every condition type and reason with its meaning and remedy; [`control`] what workers, the
+//! preflight and the operator say to one another.
 
+pub mod control;
 pub mod definition;
 pub mod duration;
 pub mod patterns;

@@ -56,6 +56,9 @@ reasons! {
     IN_SYNC = "InSync", Good,
         "The Kafka topic is as the Topic says.",
         "Nothing.";
+    PREFLIGHT_PASSED = "PreflightPassed", Good,
+        "The job can run as its manifests say: plan, state, store, brokers, topics and rights were looked at.",
+        "Nothing.";
 
     STARTING = "Starting", Passing,
         "Workers start, take their tasks over and load state; no epoch has committed yet.",
@@ -63,6 +66,9 @@ reasons! {
     RESCALING = "Rescaling", Passing,
         "Tasks move between workers under a new generation of the assignment.",
         "Wait.";
+    TAKE_OVER_PENDING = "TakeOverPending", Passing,
+        "A generation must be taken over by a worker before the next one can be handed out.",
+        "Wait; it takes seconds. If it lasts, no worker runs, or none can take over: look at what they say.";
     EPOCHS_NOT_COMMITTING = "EpochsNotCommitting", Passing,
         "Workers run, but no epoch has committed for longer than it should take: output, offsets and state stand still.",
         "The message names the step that fails. Most often Kafka or the object store is slow or away.";
@@ -78,6 +84,12 @@ reasons! {
     FENCED = "Fenced", Passing,
         "A newer worker holds this worker's tasks; this one has stopped.",
         "Nothing: it is how two writers are kept apart. If workers fence one another in turns, two of them run as one slot.";
+    REPLACED = "Replaced", Passing,
+        "The same slot was started again elsewhere; this process has ended for good.",
+        "Nothing: it is how two processes of one slot are kept apart.";
+    RECOVERING = "Recovering", Passing,
+        "A transaction was fenced, timed out, or ended without a known outcome; the worker takes over from its last commit.",
+        "Nothing. If it lasts, look at the brokers' health and at their transaction time-outs.";
 
     SPEC_INVALID = "SpecInvalid", Stalled,
         "The spec can't work: its SQL can't be planned, or fields contradict one another.",
@@ -94,6 +106,9 @@ reasons! {
     TOPIC_RECREATED = "TopicRecreated", Stalled,
         "The Kafka topic was deleted and made again: its records and offsets are not those that are known.",
         "Decide what its readers are to do, then make a new Topic or a new lineage.";
+    KAFKA_REFUSED = "KafkaRefused", Stalled,
+        "Kafka refuses a request as wrong: a setting that it does not know, a record that is too large, a topic that it can't make.",
+        "The message has Kafka's own words; change what they name.";
     UNAUTHORISED = "Unauthorised", Stalled,
         "Kafka or the object store refuses the job's credentials or rights.",
         "Grant what the message names; work goes on by itself.";
@@ -109,15 +124,33 @@ reasons! {
     OFFSETS_LOST = "OffsetsLost", Stalled,
         "State exists, but neither committed offsets nor a pointer of a clean stop: they expired or were deleted.",
         "Start a new lineage. Raise the broker's offsets.retention.minutes when a job may stand still for long.";
+    FOREIGN_OFFSETS = "ForeignOffsets", Stalled,
+        "Something else than the job commits offsets in one of its consumer groups.",
+        "Find it by the group's name (freshet.<lineage>.<stage>) and stop it; restore the offsets, or start a new lineage.";
+    START_POSITION_MISSING = "StartPositionMissing", Stalled,
+        "A task that never ran has no recorded start position: the generation was not handed out by this runtime.",
+        "Hand out the next generation (`freshet preflight`), which resolves and records it.";
     STATE_MISSING = "StateMissing", Stalled,
         "Committed state names an object that the store does not have, for instance because a lifecycle rule removed it.",
         "Restore the object from the bucket's versions or a backup, or start a new lineage; exempt the prefix from lifecycle rules.";
     STATE_DAMAGED = "StateDamaged", Stalled,
         "A state object fails its checksum or is not what its name says.",
         "Restore the object from the bucket's versions or a backup, or start a new lineage.";
+    STATE_NEWER = "StateNewer", Stalled,
+        "A newer runtime wrote the state, the generation or the plan: this one can't read them.",
+        "Use that runtime's version, or a later one.";
     STATE_INCOMPATIBLE = "StateIncompatible", Stalled,
         "The plan of the SQL can't go on from the state that is there.",
         "The message names the operators. Go back to the former SQL, or start a new lineage.";
+    STATE_WOULD_BE_DROPPED = "StateWouldBeDropped", Stalled,
+        "The new SQL has no operator for some of the state: its results so far would be lost, and its open windows never come out.",
+        "The message names the operators. Go back to the former SQL, or accept the loss (`freshet preflight --accept-dropped-state`).";
+    DRAINING_NEEDED = "DrainingNeeded", Stalled,
+        "The new plan reads internal topics in another way than the old one writes them, so they would have to be empty first.",
+        "The message names the operators. This runtime does not drain them: go back to the former SQL, or start a new lineage.";
+    PLAN_UNUSABLE = "PlanUnusable", Stalled,
+        "The plan of the generation can't be run by this runtime.",
+        "Use the runtime's version that planned it, or hand out a generation with a plan of this one.";
     STORE_WITHOUT_CREATE_ONLY = "StoreWithoutCreateOnly", Stalled,
         "The object store ignores create-only writes (If-None-Match: *), so it can't keep two workers apart.",
         "Use a store that supports them.";
@@ -127,6 +160,18 @@ reasons! {
     LINEAGE_OWNED_ELSEWHERE = "LineageOwnedElsewhere", Stalled,
         "The state under spec.checkpoint.url belongs to a job of another cluster or another name.",
         "Choose another URL, or stop the owner and take the lineage over by name.";
+    LINEAGE_REFUSED = "LineageRefused", Stalled,
+        "The lineage can't be used as the spec asks: a field that is fixed for a lineage is another one now, or its id can't be used.",
+        "The message names the field and its fixed value. Set it again, or start a new lineage.";
+    LINEAGE_ENDED = "LineageEnded", Stalled,
+        "The lineage has ended: the job was retired, and its state may be gone.",
+        "Nothing runs in it again. The job applied again starts a new one.";
+    CREDENTIALS_INVALID = "CredentialsInvalid", Stalled,
+        "Credentials that were named can't be used: a file that is not there or empty, or half of a pair.",
+        "The message names the file or the variable; correct the Secret.";
+    INTERNAL_ERROR = "InternalError", Stalled,
+        "The runtime contradicts itself: a mistake of Freshet's, not of the job's.",
+        "Report it, with the message and the worker's log.";
     ASSIGNMENT_CONTRADICTED = "AssignmentContradicted", Stalled,
         "This worker was told another assignment than the one that the generation log holds under the same number.",
         "Nothing is lost: the stored one holds. Hand out the next generation.";
