@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use freshet_plan::Plan;
-use freshet_sql::{Catalog, PlanOptions, Table};
 use freshet_state::lineage::Owner;
 
 use super::{EXIT_REFUSED, Failure};
 use crate::job::JobSpec;
-use crate::manifest::{self, Diagnostics, Examined, Pipeline, SqlText, TopicTable};
+use crate::manifest::{self, Diagnostics, Examined, Pipeline};
 
 /// The cluster that owns jobs which are run outside of any.
 const LOCAL_CLUSTER: &str = "local";
@@ -47,7 +46,7 @@ pub(super) struct Looked {
 pub(super) fn look(paths: &[PathBuf]) -> Looked {
     let Examined { pipeline, sql, topics, mut diagnostics } = manifest::examine(paths);
     let parallelism = pipeline.as_ref().map_or(1, |pipeline| pipeline.job.max_parallelism);
-    let plan = sql.and_then(|sql| plan(&sql, &topics, parallelism, &mut diagnostics));
+    let plan = sql.and_then(|sql| manifest::plan(&sql, &topics, parallelism, &mut diagnostics));
     let planned = pipeline.zip(plan).map(|(pipeline, plan)| Planned { pipeline, plan });
     Looked { planned, diagnostics }
 }
@@ -60,34 +59,6 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Planned, Failure> {
         _ => {
             eprint!("{}", looked.diagnostics);
             Err(Failure::Said(EXIT_REFUSED))
-        }
-    }
-}
-
-fn plan(sql: &SqlText, topics: &[TopicTable], max_parallelism: u32, diagnostics: &mut Diagnostics) -> Option<Plan> {
-    let tables = topics.iter().filter_map(|topic| {
-        let contract = topic.contract.as_ref()?;
-        Some(Table {
-            name: topic.table.clone(),
-            resource_name: topic.resource.clone(),
-            topic: topic.topic.clone(),
-            format: contract.format,
-            columns: contract.columns.clone(),
-            key: contract.key.clone(),
-            key_trusted: contract.key_trusted,
-            event_time: contract.event_time.clone(),
-            partitions: topic.partitions,
-        })
-    });
-    let catalog = Catalog { tables: tables.collect() };
-    match freshet_sql::plan(&catalog, sql.text(), &PlanOptions { max_parallelism }) {
-        Ok(plan) => Some(plan),
-        Err(errors) => {
-            for error in errors {
-                let span = error.span.start.offset..error.span.end.offset;
-                diagnostics.push_sql(sql, span, &error.message, error.help.as_deref());
-            }
-            None
         }
     }
 }

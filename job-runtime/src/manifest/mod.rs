@@ -27,6 +27,7 @@ mod job;
 mod node;
 mod object;
 mod pipeline;
+mod planning;
 mod render;
 mod rules;
 mod schema;
@@ -42,6 +43,7 @@ use std::path::PathBuf;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use node::Place;
 pub use pipeline::{Checkpoint, Contract, Job, Pipeline, TopicTable};
+pub use planning::plan;
 pub use sql_text::SqlText;
 
 /// What was found in some manifests, however much is wrong with them.
@@ -67,6 +69,19 @@ pub struct Examined {
 pub fn examine(paths: &[PathBuf]) -> Examined {
     let mut diagnostics = Diagnostics::default();
     let documents = source::read(paths, &mut diagnostics);
+    let objects = object::find(documents, &mut diagnostics);
+    pipeline::assemble(&objects, diagnostics)
+}
+
+/// Looks at manifests that are no files: each is a name, which stands where a file's would, and its text.
+#[must_use]
+pub fn examine_texts(texts: &[(&str, &str)]) -> Examined {
+    let mut diagnostics = Diagnostics::default();
+    let mut documents = Vec::new();
+    for (name, text) in texts {
+        documents.extend(source::parse(name, text, &mut diagnostics));
+        diagnostics.add_text(name, (*text).to_owned());
+    }
     let objects = object::find(documents, &mut diagnostics);
     pipeline::assemble(&objects, diagnostics)
 }

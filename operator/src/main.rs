@@ -1,0 +1,7 @@
+//! The `freshet-operator` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    freshet_operator::main()
+}
