@@ -25,7 +25,14 @@ impl Definition {
         &self.json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     }
 
-    /// The text of the committed file.
+    /// The committed files, from the top of the checkout: for `kubectl apply -f crds/`, and for the chart, which can
+    /// only read what lies in its own folder.
+    #[must_use]
+    pub fn paths(&self) -> [String; 2] {
+        ["crds", "charts/freshet/files/crds"].map(|folder| format!("{folder}/{}", self.file))
+    }
+
+    /// The text of the committed files.
     #[must_use]
     pub fn yaml(&self) -> String {
         let options = serde_saphyr::ser_options! { prefer_block_scalars: false };

@@ -4,7 +4,7 @@
 //! so the three can't differ. Names follow Prometheus' conventions: base units (`_seconds`, `_bytes`),
 //! `_total` for counters, no figure that a query can compute (a rate, a share, an average).
 //!
-//! Each metric carries `job` and `slot` as constant labels. A task is named by `stage` and `partition`;
+//! Each metric carries `streamjob` and `slot` as constant labels. A task is named by `stage` and `partition`;
 //! its series go when it moves to another slot ([`Metrics::retain_tasks`]), so that no two slots ever
 //! show the same task for long. Values of `reason`, `step` and `cause` are constants of the code, never
 //! text of an error, so the number of series is bounded by the plan.
@@ -25,7 +25,7 @@ pub struct MetricInfo {
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Its labels beside `job` and `slot`.
+    /// Its labels beside `streamjob` and `slot`.
     pub labels: &'static [&'static str],
     /// What it counts.
     pub help: &'static str,
@@ -187,7 +187,7 @@ macro_rules! metrics {
             /// Never: the table's names are valid and differ, which a test shows.
             #[must_use]
             pub fn new(job: &str, slot: &str) -> Self {
-                let constant = [("job".to_owned(), job.to_owned()), ("slot".to_owned(), slot.to_owned())];
+                let constant = [("streamjob".to_owned(), job.to_owned()), ("slot".to_owned(), slot.to_owned())];
                 let registry = Registry::new_custom(None, Some(constant.into_iter().collect()))
                     .expect("no prefix, and valid label names");
                 $(
@@ -458,7 +458,7 @@ pub fn page() -> String {
         "# Metrics\n\n\
          Served at `/metrics` in Prometheus' text format. Made from the table in \
          `job-runtime/src/metrics.rs`; `make generate` writes it anew.\n\n\
-         Every metric has the labels `job` and `slot`. `stage` and `partition` name a task.\n\n\
+         Every metric has the labels `streamjob` and `slot`. `stage` and `partition` name a task.\n\n\
          | name | kind | labels | meaning |\n| --- | --- | --- | --- |\n",
     );
     for metric in METRICS {
@@ -472,10 +472,10 @@ pub fn page() -> String {
 mod tests {
     use super::*;
 
-    /// The value of the series `name` with exactly these labels, beside `job` and `slot`.
+    /// The value of the series `name` with exactly these labels, beside `streamjob` and `slot`.
     fn sample(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let mut wanted: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        wanted.extend(["job=\"fraud\"".to_owned(), "slot=\"0\"".to_owned()]);
+        wanted.extend(["streamjob=\"fraud\"".to_owned(), "slot=\"0\"".to_owned()]);
         wanted.sort_unstable();
         metrics.text().lines().find_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;

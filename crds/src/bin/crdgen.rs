@@ -1,12 +1,14 @@
 //! Writes what is generated from this crate's types into the checkout that is the current folder: the
-//! CustomResourceDefinitions, and the page of reasons.
+//! CustomResourceDefinitions (for `kubectl apply` and for the chart), and the page of reasons.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut files = vec![("docs/reasons.md".to_owned(), freshet_crds::reasons::page())];
-    files.extend(freshet_crds::definition::definitions().iter().map(|it| (format!("crds/{}", it.file), it.yaml())));
+    for definition in freshet_crds::definition::definitions() {
+        files.extend(definition.paths().map(|path| (path, definition.yaml())));
+    }
     for (path, text) in files {
         let written = Path::new(&path).parent().map_or(Ok(()), std::fs::create_dir_all);
         if let Err(error) = written.and_then(|()| std::fs::write(&path, text)) {
