@@ -84,6 +84,14 @@ pub enum LabError {
         /// What the log said.
         source: freshet_log::LogError,
     },
+    /// An API server did not do what was asked, or did not answer.
+    #[error("{doing}: {source}")]
+    Kubernetes {
+        /// What was tried.
+        doing: String,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
     /// A scenario found something wrong.
     #[error("{0}")]
     Wrong(String),

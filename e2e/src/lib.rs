@@ -8,6 +8,8 @@
 //! install/   puts pinned tools and servers into the cache folder, each verified by checksum
 //! servers/   starts, kills, restarts and stops them; free ports; log tails in every error
 //! scenario/  a job on a real Kafka, what is done to it, and the recount of what it must write
+//! images/    container images of the project's binaries, without a registry
+//! faults/    what goes wrong in the cluster, done and undone
 //! bench/     the figures of docs/performance.md
 //! bin/freshet-lab   all of these for people: `freshet-lab install`, `kafka`, `soak`, `bench`
 //! ```
@@ -20,6 +22,7 @@
 
 pub mod bench;
 mod error;
+pub mod images;
 pub mod install;
 pub mod scenario;
 pub mod servers;

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use freshet_e2e::LabError;
 use freshet_e2e::bench::bare::copy;
 use freshet_e2e::bench::{Figure, bench};
+use freshet_e2e::images::{self, ImageName};
 use freshet_e2e::install::{Cache, Part, install};
 use freshet_e2e::scenario::{sibling_binary, soak};
 use freshet_e2e::servers::{KafkaOptions, KafkaServer, S3Options, S3Server};
@@ -32,6 +33,17 @@ enum Task {
     Install {
         /// What to install; everything when nothing is named.
         parts: Vec<Part>,
+    },
+    /// Build container images of the programs beside this one, without a registry.
+    ///
+    /// Archives as `docker save` writes them, for `ctr -n k8s.io images import` or `docker load`. The same input gives
+    /// the same image; what is there from the same input is skipped.
+    Images {
+        /// Which ones; all whose programs are built when none is named.
+        names: Vec<ImageName>,
+        /// Where to put the archives [default: images beside this program].
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
     },
     /// Run a Kafka broker on 127.0.0.1 until Ctrl-C.
     Kafka {
@@ -100,6 +112,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<(), LabError> {
     match task {
         Task::Install { parts } => install(&Cache::from_environment(), &parts),
+        Task::Images { names, to } => build_images(&names, &to.unwrap_or_else(images::folder)),
         Task::Kafka { port, keep, properties } => {
             let options =
                 KafkaOptions { port: Some(port), properties: properties.into_iter().collect(), ..Default::default() };
@@ -136,6 +149,17 @@ fn run(task: Task) -> Result<(), LabError> {
             server.stop()
         }
     }
+}
+
+fn build_images(names: &[ImageName], to: &std::path::Path) -> Result<(), LabError> {
+    let built = |name: &ImageName| name.program().is_none_or(|program| program.exists());
+    let all: Vec<_> = ImageName::ALL.into_iter().filter(built).collect();
+    for name in if names.is_empty() { &all } else { names } {
+        let image = images::build(*name, to)?;
+        let there = if image.fresh { "built" } else { "there" };
+        println!("{}: {there}, {} in {}", image.reference, &image.id[..19], image.archive.display());
+    }
+    Ok(())
 }
 
 /// A flag that Ctrl-C or SIGTERM sets.

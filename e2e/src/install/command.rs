@@ -11,7 +11,7 @@ use crate::LabError;
 const TAIL_LINES: usize = 30;
 
 /// Runs `command` to its end and gives its standard output.
-pub(super) fn run(command: &mut Command) -> Result<String, LabError> {
+pub(crate) fn run(command: &mut Command) -> Result<String, LabError> {
     let shown = shown(command);
     let output = command.stdin(Stdio::null()).output().map_err(|source| LabError::MissingProgram {
         program: command.get_program().to_string_lossy().into_owned(),

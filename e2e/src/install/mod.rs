@@ -9,12 +9,14 @@ mod cache;
 pub(crate) mod command;
 mod debian;
 mod kafka;
+mod pods;
 mod s3;
 mod tools;
 pub mod versions;
 
 pub use cache::Cache;
 pub use kafka::KafkaInstallation;
+pub use pods::PodPrograms;
 
 use crate::LabError;
 
@@ -25,6 +27,8 @@ pub enum Part {
     Kafka,
     /// The S3 server.
     S3,
+    /// What images of pods are made from: pause, busybox.
+    Pods,
     /// cargo-deny and cargo-nextest.
     Tools,
 }
@@ -34,12 +38,13 @@ pub enum Part {
 /// # Errors
 /// The first step that failed; what earlier steps installed stays.
 pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
-    let parts = if parts.is_empty() { &[Part::Tools, Part::Kafka, Part::S3] } else { parts };
+    let parts = if parts.is_empty() { &[Part::Tools, Part::Kafka, Part::S3, Part::Pods] } else { parts };
     let _lock = cache.lock()?;
     for part in parts {
         match part {
             Part::Kafka => kafka::install(cache)?,
             Part::S3 => s3::install(cache)?,
+            Part::Pods => pods::install(cache)?,
             Part::Tools => tools::install(cache)?,
         }
     }
@@ -60,4 +65,12 @@ pub fn installed_kafka(cache: &Cache) -> Result<KafkaInstallation, LabError> {
 /// [`LabError::NotInstalled`] when `freshet-lab install s3` has not run.
 pub fn installed_s3(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
     s3::find(cache)
+}
+
+/// The installed programs of the images that hold and test pods.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install pods` has not run.
+pub fn installed_pod_programs(cache: &Cache) -> Result<PodPrograms, LabError> {
+    pods::find(cache)
 }

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use freshet_kafka::KafkaConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::AdminOptions;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::{Difference, Recount, Role, Watch, compare};
+use super::{Difference, Recount, Role, Watch, compare, topics};
 use crate::LabError;
 use crate::servers::Scratch;
 use crate::servers::process::{ServerProcess, Undertaking, log_tail};
@@ -83,7 +82,10 @@ pub struct Worker {
 #[must_use]
 pub fn sibling_binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
-    own.parent().unwrap_or(Path::new(".")).join(name)
+    let folder = own.parent().unwrap_or(Path::new("."));
+    // Cargo keeps tests one folder deeper than programs.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    folder.join(name)
 }
 
 impl Job {
@@ -199,24 +201,10 @@ impl Job {
         )
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LabError> {
-        let client = ClientConfig::new().set("bootstrap.servers", &self.kafka.bootstrap_servers).create();
-        client.map_err(|error| LabError::Wrong(format!("an admin client: {error}")))
-    }
-
     fn make_topics(&self) -> Result<(), LabError> {
-        let names: Vec<String> = [Role::Events].iter().chain(&Role::OUTPUTS).map(|role| self.topic(*role)).collect();
-        let topics: Vec<_> = names
-            .iter()
-            .map(|name| NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(1)).set("retention.ms", "-1"))
-            .collect();
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
-        let admin = self.admin()?;
-        let made = block_on(admin.create_topics(&topics, &options))?;
-        let made = made.map_err(|error| LabError::Wrong(format!("making topics: {error}")))?;
-        made.into_iter().try_for_each(|topic| {
-            topic.map(drop).map_err(|(name, code)| LabError::Wrong(format!("making topic {name}: {code}")))
-        })
+        let roles = [Role::Events].into_iter().chain(Role::OUTPUTS);
+        let topics: Vec<_> = roles.map(|role| (self.topic(role), PARTITIONS)).collect();
+        topics::make(&self.kafka.bootstrap_servers, &topics)
     }
 
     /// Deletes the consumer groups of the job's lineage, with their offsets; gives their names.
@@ -235,8 +223,8 @@ impl Job {
         let mine = listed.groups().iter().filter(|group| group.name().contains(&lineage));
         let names: Vec<String> = mine.map(|group| group.name().to_owned()).collect();
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-        let admin = self.admin()?;
-        let deleted = block_on(admin.delete_groups(&asked, &AdminOptions::new()))?;
+        let admin = topics::admin(&self.kafka.bootstrap_servers)?;
+        let deleted = topics::block_on(admin.delete_groups(&asked, &AdminOptions::new()))?;
         for group in deleted.map_err(|error| wrong("deleting groups", &error))? {
             group.map_err(|(name, code)| wrong(&format!("deleting group {name}"), &code))?;
         }
@@ -479,9 +467,4 @@ impl Worker {
             watch.follow(Duration::from_millis(20));
         }
     }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, LabError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(LabError::file("starting a runtime in", "."))?.block_on(work))
 }

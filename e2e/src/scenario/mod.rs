@@ -6,6 +6,7 @@
 //! watch.rs      follows what a reader of committed records sees
 //! recount.rs    what the job must write, from its input alone
 //! difference.rs what it wrote, compared with that: lost, doubled, changed, out of order
+//! cluster/      scenarios on a Kubernetes API server, and on a whole cluster
 //! kills.rs      the scenario that kills slots again and again, for tests and for the soak
 //! ```
 //!
@@ -18,6 +19,7 @@ mod feed;
 mod job;
 mod kills;
 mod recount;
+mod topics;
 mod watch;
 
 pub use difference::{Difference, compare};

@@ -1,0 +1,40 @@
+//! Topics of tests, made and deleted.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+
+use crate::LabError;
+
+/// A client that makes and deletes things.
+pub(super) fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>, LabError> {
+    let client = ClientConfig::new().set("bootstrap.servers", bootstrap).create();
+    client.map_err(|error| LabError::Wrong(format!("an admin client: {error}")))
+}
+
+/// Makes topics: names, and how many partitions each has. Their records never expire.
+///
+/// # Errors
+/// When Kafka refuses one.
+pub fn make(bootstrap: &str, topics: &[(String, u32)]) -> Result<(), LabError> {
+    let topics: Vec<_> = topics
+        .iter()
+        .map(|(name, partitions)| {
+            NewTopic::new(name, *partitions as i32, TopicReplication::Fixed(1)).set("retention.ms", "-1")
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let client = admin(bootstrap)?;
+    let made = block_on(client.create_topics(&topics, &options))?;
+    let made = made.map_err(|error| LabError::Wrong(format!("making topics: {error}")))?;
+    made.into_iter().try_for_each(|topic| {
+        topic.map(drop).map_err(|(name, code)| LabError::Wrong(format!("making topic {name}: {code}")))
+    })
+}
+
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, LabError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(LabError::file("starting a runtime in", "."))?.block_on(work))
+}
