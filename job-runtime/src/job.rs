@@ -159,7 +159,9 @@ pub async fn next_generation(
         plan: spec.plan.clone(),
         created_at_ms: env.now_ms(),
     };
-    Ok(generations.propose(&generation).await?.into_stored())
+    let stored = generations.propose(&generation).await?.into_stored();
+    env.crash_point("takeover.generation-written").await;
+    Ok(stored)
 }
 
 /// The generation to run now: the stored one where it fits plan and slots, else the next.

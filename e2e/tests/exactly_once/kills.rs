@@ -30,26 +30,41 @@ fn killed_at_each_labelled_step() {
     let job = job("labels");
     job.assign(2).unwrap();
     let mut watch = watch(&job);
-    let mut workers = vec![job.worker(0).unwrap(), job.worker(1).unwrap()];
+    // Tasks begin once, so that is where the first worker dies.
+    const BEGINS: &str = "begin.positions-committed";
+    let mut workers = vec![job.worker_with(0, &[("FRESHET_CRASH_AT", BEGINS)]).unwrap(), job.worker(1).unwrap()];
+    crashed(&mut workers[0], &mut watch, BEGINS);
+    workers[0] = job.worker(0).unwrap();
     let feed = feed(&job, 11);
     progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "the start");
-    let mut passed = Vec::new();
+    let mut passed = vec![BEGINS];
     for label in freshet_env::CRASH_POINTS {
-        // Only a worker that is told its generation writes it; here the assignment is handed out by a command.
-        if *label == "takeover.generation-written" {
+        if passed.contains(label) {
             continue;
         }
         let stopping = label.starts_with("stop.");
         let takes_over = label.starts_with("takeover.");
         let (slot, count) = if passed.len() % 2 == 0 { (0, 1) } else { (1, 2) };
-        let armed = format!("{label}:{}", if takes_over || stopping { 1 } else { count });
+        let armed = format!("{label}:{}", if label.starts_with("epoch.") { count } else { 1 });
+        let arms = [("FRESHET_CRASH_AT", armed.as_str())];
+        if *label == "takeover.generation-written" {
+            // Whoever hands the generation out writes it, and dies before anybody hears of it.
+            let output = job.assign_command(2).envs(arms).output().unwrap();
+            assert_eq!(output.status.signal(), Some(9), "{label}: {output:?}");
+            for worker in &mut workers {
+                worker.wait_for("\"generation\":2,\"incarnation\"").unwrap();
+            }
+            progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), label);
+            passed.push(*label);
+            continue;
+        }
         workers[slot].kill9();
         if takes_over {
             // Fences are set by whoever comes first in a generation: nobody else must be there.
             workers[1 - slot].kill9();
             job.assign(2).unwrap();
         }
-        workers[slot] = job.worker_with(slot as u32, &[("FRESHET_CRASH_AT", &armed)]).unwrap();
+        workers[slot] = job.worker_with(slot as u32, &arms).unwrap();
         if stopping {
             workers[slot].wait_for("took over").unwrap();
             workers[slot].stop().unwrap();
@@ -62,7 +77,7 @@ fn killed_at_each_labelled_step() {
         progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), label);
         passed.push(*label);
     }
-    assert_eq!(passed.len(), freshet_env::CRASH_POINTS.len() - 1, "{passed:?}");
+    assert_eq!(passed.len(), freshet_env::CRASH_POINTS.len(), "{passed:?}");
     feed.finish().unwrap();
     let recount = job.settle_exactly(&mut watch, &mut workers).unwrap();
     println!("{} records over {} crashes", recount.records, passed.len());

@@ -74,6 +74,12 @@ impl SourceWatermark {
         Int64Array::from(before)
     }
 
+    /// Reading begins anew: nothing is known of the partition's end.
+    pub fn reopened(&mut self) {
+        self.at_end_since_ms = None;
+        self.idle = false;
+    }
+
     /// A batch was read at `now_ms`, with or without records, and perhaps up to the partition's end.
     pub fn read(&mut self, records: bool, at_end: bool, now_ms: i64) {
         if records {

@@ -44,6 +44,12 @@ pub enum PlantedBug {
     ForgetMarksOnRestore,
     /// Generation objects are overwritten instead of created.
     OverwriteGeneration,
+    /// The pointer of a clean stop counts though its slot has gone on since.
+    HonourSpentPointer,
+    /// A process counts as a new one whenever it takes over, and not only when it comes up.
+    EnlistAtEachTakeOver,
+    /// How long a partition was quiet is measured by the wall clock.
+    IdleByWallClock,
 }
 
 impl PlantedBug {
@@ -67,6 +73,9 @@ impl PlantedBug {
         Self::FireTwiceAfterRecovery,
         Self::ForgetMarksOnRestore,
         Self::OverwriteGeneration,
+        Self::HonourSpentPointer,
+        Self::EnlistAtEachTakeOver,
+        Self::IdleByWallClock,
     ];
 }
 

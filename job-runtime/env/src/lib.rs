@@ -76,6 +76,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "takeover.looked-again",
     "takeover.offsets-read",
     "takeover.state-loaded",
+    "begin.positions-committed",
+    "begin.marked",
     "epoch.snapshot-taken",
     "epoch.object-written",
     "epoch.outputs-acknowledged",

@@ -16,7 +16,7 @@ use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault}
 
 use super::scenario::{StoreWeather, Strike};
 use crate::job::{self, JobSpec};
-use crate::slot::{self, EpochReport, Phase, Slot, SlotError, SlotEvents, StopHandle, StopSignal, Tuning};
+use crate::slot::{self, EpochReport, Phase, Slot, SlotError, SlotEvents, StopHandle, StopSignal, TaskReport, Tuning};
 
 /// The node of whoever looks after the cluster.
 pub(super) const HARNESS: NodeId = NodeId(0);
@@ -36,6 +36,9 @@ struct Process {
     killed: bool,
     /// Its end was looked at.
     buried: bool,
+    /// Whether, when it was started, another process of its slot lived that had never worked: it may have counted
+    /// as the later one of the two.
+    rivalled: bool,
     ears: Rc<Ears>,
 }
 
@@ -49,6 +52,9 @@ impl Process {
 #[derive(Default)]
 struct Ears {
     phase: Cell<Option<Phase>>,
+    worked: Cell<bool>,
+    /// Whether it has taken a partition for idle.
+    idled: Cell<bool>,
     epochs: Cell<u64>,
     failure: RefCell<Option<String>>,
 }
@@ -56,10 +62,15 @@ struct Ears {
 impl SlotEvents for Ears {
     fn phase(&self, phase: Phase) {
         self.phase.set(Some(phase));
+        self.worked.set(self.worked.get() || phase == Phase::Working);
     }
 
     fn epoch(&self, _report: &EpochReport) {
         self.epochs.set(self.epochs.get() + 1);
+    }
+
+    fn tasks(&self, reports: &[TaskReport]) {
+        self.idled.set(self.idled.get() || reports.iter().any(|report| report.idle));
     }
 
     fn failed(&self, error: &SlotError, _transient: bool) {
@@ -85,6 +96,10 @@ struct State {
     restart_at: BTreeMap<u32, Duration>,
     claims: BTreeMap<u32, Generation>,
     refusals: Vec<Refusal>,
+    /// Processes that ended for one that was started before them.
+    ousted: Vec<String>,
+    /// Whether any process that is gone has taken a partition for idle.
+    idled: bool,
     epochs: u64,
     struck: BTreeSet<(&'static str, bool)>,
 }
@@ -159,10 +174,39 @@ impl Cluster {
         let ears = Rc::new(Ears::default());
         let worker = Rc::clone(self).work(slot, claim, sim.env(node), signal, Rc::clone(&ears));
         let handle = sim.spawn(format!("slot {slot}"), node, worker);
-        let process =
-            Process { node, slot, handle, stop: Some(stop), zombie: false, killed: false, buried: false, ears };
+        let rivalled = !self.nodes(|p| p.slot == slot && p.is_live() && !p.ears.worked.get()).is_empty();
+        let (stop, zombie, killed, buried) = (Some(stop), false, false, false);
+        let process = Process { node, slot, handle, stop, zombie, killed, buried, rivalled, ears };
         self.state.borrow_mut().processes.push(process);
         node
+    }
+
+    /// Starts a process of `slot`, though the cluster is halted.
+    pub fn start_alone(self: &Rc<Self>, slot: u32) -> NodeId {
+        self.start(slot, None)
+    }
+
+    /// Whether a process is neither dead nor at its end.
+    pub fn lives(&self, node: NodeId) -> bool {
+        self.state.borrow().processes.iter().any(|p| p.node == node && p.is_live())
+    }
+
+    /// Whether the process that `slot`'s tasks are counted on has come to work.
+    pub fn has_worked(&self, slot: u32) -> bool {
+        let state = self.state.borrow();
+        state.processes.iter().any(|p| p.slot == slot && !p.zombie && p.is_live() && p.ears.worked.get())
+    }
+
+    /// Whether any process has taken a partition for idle.
+    pub fn idled(&self) -> bool {
+        let state = self.state.borrow();
+        state.idled || state.processes.iter().any(|process| process.ears.idled.get())
+    }
+
+    /// Processes that ended for one that was started before them.
+    pub fn ousted(&self) -> Vec<String> {
+        self.bury();
+        self.state.borrow().ousted.clone()
     }
 
     async fn work(
@@ -216,11 +260,15 @@ impl Cluster {
 
     fn bury(&self) {
         let mut state = self.state.borrow_mut();
-        let State { processes, refusals, epochs, .. } = &mut *state;
+        let State { processes, refusals, ousted, idled, epochs, .. } = &mut *state;
         for process in processes.iter_mut().filter(|process| !process.buried && !process.is_live()) {
             process.buried = true;
             *epochs += process.ears.epochs.get();
+            *idled |= process.ears.idled.get();
             match process.handle.take() {
+                Some(Err(error @ SlotError::Replaced { .. })) if !process.zombie && !process.rivalled => {
+                    ousted.push(format!("{}: {error}, by a process that was started before it", process.node));
+                }
                 Some(Err(error)) if !matches!(error, SlotError::Replaced { .. }) => {
                     refusals.push(Refusal { slot: process.slot, reason: error.reason(), text: error.to_string() });
                 }

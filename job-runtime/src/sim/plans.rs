@@ -22,6 +22,8 @@ pub(super) const WINDOW_MS: i64 = 10_000;
 pub(super) const DISORDER_MS: i64 = 3_000;
 /// How long a partition stays at its end before it counts as idle, in scenarios with idle partitions.
 const IDLE_MS: i64 = 400;
+/// The same in all others: longer than anything takes, unless clocks are believed that are wrong.
+const NEVER_IDLE_MS: i64 = 600_000;
 
 const ACCOUNT: usize = 0;
 const MERCHANT: usize = 1;
@@ -125,7 +127,7 @@ pub(super) fn plan(shape: Shape) -> Plan {
             event_time: Some(EventTime {
                 column: "ts".to_owned(),
                 max_out_of_orderness_ms: DISORDER_MS,
-                idle_timeout_ms: shape.idle.then_some(IDLE_MS),
+                idle_timeout_ms: Some(if shape.idle { IDLE_MS } else { NEVER_IDLE_MS }),
             }),
         }),
         chains: Vec::new(),

@@ -211,6 +211,12 @@ impl Run {
         if self.judge_refusals(&expected) {
             return;
         }
+        if let Some(what) = self.cluster.ousted().first() {
+            return self.violate(what.clone());
+        }
+        if !self.scenario.shape.idle && self.cluster.idled() {
+            return self.violate("a partition was taken for idle long before its time-out".to_owned());
+        }
         if self.scenario.kind == Kind::OffsetsExpired {
             return self.violate("offsets expired while state existed, and nobody refused to go on".to_owned());
         }

@@ -1,5 +1,6 @@
 //! What a seed stands for: the job, its input, the weather, and the misfortunes that will befall it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use freshet_env::CRASH_POINTS;
@@ -105,11 +106,19 @@ pub enum Misfortune {
     /// A worker's wall clock is wrong from now on.
     Skew(u32, i64),
     /// All workers are killed, and when all is quiet the offsets expire.
-    ExpireOffsets,
+    ExpireOffsets {
+        /// Whether they were stopped cleanly and started again before: what they left then counts no more.
+        stopped_before: bool,
+    },
     /// All workers are killed, and when all is quiet a bit of an object that is named changes.
     Damage,
     /// All workers are stopped cleanly, the offsets expire, and all are started again.
-    StopAndExpire,
+    StopAndExpire {
+        /// Before that, one after the other, these slots are started and die there, and offsets expire again.
+        falls: Vec<(u32, &'static str)>,
+        /// Into so many slots the job is divided meanwhile.
+        rescale: Option<u32>,
+    },
 }
 
 /// How the store behaves. Rates are per mille.
@@ -158,6 +167,13 @@ pub struct Scenario {
     /// What happens when.
     pub misfortunes: Vec<(Duration, Misfortune)>,
 }
+
+/// Among the labelled steps: those of a take-over that any start passes.
+const TAKE_OVER: Range<usize> = 1..7;
+/// Those before a start records that it goes on.
+const BEFORE_MARKS: Range<usize> = 1..8;
+/// Those of an epoch.
+const EPOCH: Range<usize> = 9..14;
 
 /// When the last misfortune begins, ms after the input began.
 const LAST_MISFORTUNE_MS: u64 = 8000;
@@ -279,10 +295,10 @@ fn dance(slots: u32, rng: &mut SeededRng) -> Dance {
     let fresh = rng.chance(500);
     let pause = match (fresh, rng.below(3)) {
         (_, 0) => Strike::Poll(rng.between(1, 120) as u32),
-        (true, _) => Strike::Label(any(rng, &CRASH_POINTS[1..7]), 1),
-        (false, _) => Strike::Label(any(rng, &CRASH_POINTS[7..12]), rng.between(1, 3) as u32),
+        (true, _) => Strike::Label(any(rng, &CRASH_POINTS[TAKE_OVER]), 1),
+        (false, _) => Strike::Label(any(rng, &CRASH_POINTS[EPOCH]), rng.between(1, 3) as u32),
     };
-    let wake = Strike::Label(any(rng, &CRASH_POINTS[1..12]), 1);
+    let wake = Strike::Label(any(rng, &CRASH_POINTS[TAKE_OVER.start..EPOCH.end]), 1);
     Dance {
         slot: rng.below(u64::from(slots)) as u32,
         fresh,
@@ -293,7 +309,7 @@ fn dance(slots: u32, rng: &mut SeededRng) -> Dance {
         longest: ms(rng.between(300, 5000)),
         stumble: match rng.below(6) {
             0 => Some("takeover.fence-marked"),
-            1 => Some(any(rng, &CRASH_POINTS[1..7])),
+            1 => Some(any(rng, &CRASH_POINTS[TAKE_OVER])),
             _ => None,
         },
     }
@@ -326,9 +342,19 @@ fn misfortunes(kind: Kind, shape: Shape, slots: u32, rng: &mut SeededRng) -> Vec
                 list.push((ms(rng.between(50, LAST_MISFORTUNE_MS)), drawn(shape, slots, rng)));
             }
         }
-        Kind::OffsetsExpired => list.push((ms(rng.between(800, 4000)), Misfortune::ExpireOffsets)),
+        Kind::OffsetsExpired => {
+            let stopped_before = rng.chance(600);
+            list.push((ms(rng.between(800, 4000)), Misfortune::ExpireOffsets { stopped_before }));
+        }
         Kind::Damage => list.push((ms(rng.between(800, 4000)), Misfortune::Damage)),
-        Kind::Stopped => list.push((ms(rng.between(800, 4000)), Misfortune::StopAndExpire)),
+        Kind::Stopped => {
+            let rescale = rng.chance(400).then(|| rng.between(1, 3) as u32);
+            let running = rescale.unwrap_or(slots);
+            let count = rng.below(4);
+            let fall = |_| (rng.below(u64::from(running)) as u32, any(rng, &CRASH_POINTS[BEFORE_MARKS]));
+            let falls = (0..count).map(fall).collect();
+            list.push((ms(rng.between(800, 4000)), Misfortune::StopAndExpire { falls, rescale }));
+        }
     }
     list.sort_by_key(|(at, _)| *at);
     list
@@ -352,6 +378,10 @@ fn drawn(shape: Shape, slots: u32, rng: &mut SeededRng) -> Misfortune {
             commit: rng.chance(500),
         },
         92..97 => Misfortune::Stop(slot),
-        _ => Misfortune::Skew(slot, rng.between(0, 20_000) as i64 - 10_000),
+        _ => {
+            // Seconds, as clocks drift, or a day, as they are set.
+            let most = any(rng, &[10_000, 86_400_000]);
+            Misfortune::Skew(slot, rng.between(0, 2 * most) as i64 - most as i64)
+        }
     }
 }

@@ -67,8 +67,17 @@ impl Run {
                     cluster.sim().set_skew_ms(node, skew_ms);
                 }
             }
-            Misfortune::ExpireOffsets => {
+            Misfortune::ExpireOffsets { stopped_before } => {
                 self.all_have_committed().await;
+                if stopped_before {
+                    self.stop_all().await;
+                    cluster.halt(false);
+                    let works = || (0..cluster.wanted()).all(|slot| cluster.has_worked(slot));
+                    if !self.wait_for(Duration::from_secs(60), works).await {
+                        self.violate(format!("not all come up after a clean stop: {}", cluster.situation()));
+                    }
+                    self.all_have_committed().await;
+                }
                 cluster.halt(true);
                 cluster.kill_all();
                 self.pass(SETTLES).await;
@@ -83,16 +92,26 @@ impl Run {
                 self.damage();
                 cluster.halt(false);
             }
-            Misfortune::StopAndExpire => {
+            Misfortune::StopAndExpire { falls, rescale } => {
                 self.all_have_committed().await;
-                cluster.halt(true);
-                (0..cluster.wanted()).for_each(|slot| cluster.stop_slot(slot));
-                let stopped = self.wait_for(Duration::from_secs(60), || cluster.live_processes() == 0).await;
-                if !stopped {
-                    self.violate(format!("a worker does not stop: {}", cluster.situation()));
-                }
+                self.stop_all().await;
                 self.pass(SETTLES).await;
+                if let Some(slots) = rescale {
+                    let generation = cluster.next_generation(slots).await?;
+                    cluster.set_wanted(generation.slots);
+                }
                 self.expire_offsets();
+                for (slot, label) in falls {
+                    let node = cluster.start_alone(slot);
+                    cluster.arm(node, Strike::Label(label, 1), NodeFault::Kill, |_| {});
+                    if !self.wait_for(Duration::from_secs(10), || !cluster.lives(node)).await {
+                        // It does not pass there (nothing was left to fence): it works now, and offsets must stay.
+                        cluster.sim().disarm(node);
+                        break;
+                    }
+                    self.pass(SETTLES).await;
+                    self.expire_offsets();
+                }
                 cluster.halt(false);
             }
         }
@@ -115,12 +134,22 @@ impl Run {
         true
     }
 
+    /// Stops all processes cleanly; none is started until the cluster is no longer halted.
+    async fn stop_all(&self) {
+        let cluster = &self.cluster;
+        cluster.halt(true);
+        (0..cluster.wanted()).for_each(|slot| cluster.stop_slot(slot));
+        if !self.wait_for(Duration::from_secs(60), || cluster.live_processes() == 0).await {
+            self.violate(format!("a worker does not stop: {}", cluster.situation()));
+        }
+    }
+
     /// Kills a process at a place, after bringing about that it goes there.
     async fn kill_at(&self, slot: u32, strike: Strike) -> Result<(), SlotError> {
         let cluster = &self.cluster;
         match strike {
             Strike::Label("takeover.generation-written", _) => self.contradict().await?,
-            Strike::Label(label, _) if label.starts_with("takeover.") => {
+            Strike::Label(label, _) if label.starts_with("takeover.") || label.starts_with("begin.") => {
                 if matches!(label, "takeover.fenced" | "takeover.fence-marked")
                     && let Some(next) = cluster.rotated(1).await?
                 {

@@ -67,7 +67,10 @@ impl Work<'_> {
 
     /// Lets tasks see the time; an idle one follows the slowest active one of its stage in this slot.
     fn pass_time(&mut self) -> Result<(), SlotError> {
-        let now_ms = self.slot.env.now_ms();
+        let awake_ms = match planted(PlantedBug::IdleByWallClock) {
+            true => self.slot.env.now_ms(),
+            false => self.awake.look(self.slot.env.monotonic()),
+        };
         let mut least: BTreeMap<usize, Option<i64>> = BTreeMap::new();
         for task in self.tasks.iter().filter(|task| !task.task.is_idle()) {
             let watermark = task.task.watermark();
@@ -76,7 +79,7 @@ impl Work<'_> {
         for task in &mut self.tasks {
             let followed = least.get(&task.stage).copied().flatten();
             task.task
-                .tick(now_ms, followed, &mut self.out)
+                .tick(awake_ms, followed, &mut self.out)
                 .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
         }
         Ok(())

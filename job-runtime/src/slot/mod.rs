@@ -24,6 +24,7 @@
 //! Everything here is asynchronous but on one thread, and takes clock, log and store from outside, so that
 //! the simulation runs this very code.
 
+mod awake;
 mod commit;
 mod cut;
 pub mod error;
@@ -178,7 +179,7 @@ impl std::fmt::Debug for StopSignal {
 pub async fn run(slot: &Slot, claim: Option<Generation>, stop: &StopSignal) -> Result<(), SlotError> {
     let mut claim = claim;
     let mut kept = Kept::default();
-    let mut process = Process { name: format!("{:016x}", slot.env.random_u64()), held: None };
+    let mut process = Process::default();
     let mut failures = 0_u32;
     loop {
         slot.events.phase(Phase::TakingOver);
@@ -229,14 +230,15 @@ pub async fn run(slot: &Slot, claim: Option<Generation>, stop: &StopSignal) -> R
 /// it wanted to read are consumed and deleted, objects that it wanted to load are collected. That is nothing to
 /// tell a person, and nothing to end for: it begins again, and finds out what it is now.
 async fn judged(slot: &Slot, process: &Process, error: SlotError) -> SlotError {
-    let Some((generation, ours)) = process.held.filter(|_| !error.is_transient()) else { return error };
+    let (Some(generation), Some(ours)) = (process.held, process.rank) else { return error };
+    if error.is_transient() {
+        return error;
+    }
     let log = slot.lineage.generations();
-    let asked = async { Ok((log.latest_number().await?, log.latest_process(generation, slot.number).await?)) };
+    let asked = async { Ok((log.latest_number().await?, log.latest_process(slot.number).await?)) };
     match asked.await {
         Ok((by, _)) if by > generation => SlotError::Superseded { by },
-        Ok((_, Some((by, name)))) if by > ours && name != process.name => {
-            SlotError::Replaced { slot: slot.number, by, ours }
-        }
+        Ok((_, by)) if by > ours => SlotError::Replaced { slot: slot.number, by, ours },
         Ok(_) => error,
         // Not known yet: the next attempt fails in the same way, or does not.
         Err(unknown) => SlotError::State(unknown),

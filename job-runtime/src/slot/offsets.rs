@@ -17,7 +17,7 @@ pub struct TaskFacts {
     pub committed: Option<CommittedOffset>,
     /// Whether its epoch 0 was ever committed.
     pub begun: bool,
-    /// What the slot's last incarnation said when it stopped cleanly, if nobody can have committed since.
+    /// What its slot said when it stopped cleanly, if nobody has committed anything that goes further since.
     pub pointer: Option<PointerOffset>,
     /// The lineage's resolved start position of its input partition.
     pub start: Option<i64>,
@@ -28,6 +28,13 @@ pub struct TaskFacts {
 pub enum Beginning {
     /// It goes on from its last commit.
     Resume {
+        /// The next offset to read.
+        offset: i64,
+        /// What was committed beside it.
+        metadata: CommitMetadata,
+    },
+    /// It goes on from the pointer of a clean stop: its position is committed again first.
+    Restore {
         /// The next offset to read.
         offset: i64,
         /// What was committed beside it.
@@ -48,6 +55,7 @@ pub enum Beginning {
 pub fn judge(facts: &TaskFacts, generation: u64, slot: u32) -> Result<Beginning, SlotError> {
     let task = || facts.task.clone();
     let pointed = facts.pointer.as_ref().map(|p| CommittedOffset { offset: p.offset, metadata: p.metadata.clone() });
+    let restored = facts.committed.is_none();
     let Some(committed) = facts.committed.clone().or(pointed) else {
         if facts.begun {
             return Err(SlotError::OffsetsLost { task: task() });
@@ -69,7 +77,8 @@ pub fn judge(facts: &TaskFacts, generation: u64, slot: u32) -> Result<Beginning,
     {
         return Ok(Beginning::Resume { offset: start, metadata });
     }
-    Ok(Beginning::Resume { offset: committed.offset, metadata })
+    let offset = committed.offset;
+    Ok(if restored { Beginning::Restore { offset, metadata } } else { Beginning::Resume { offset, metadata } })
 }
 
 #[cfg(test)]
@@ -105,7 +114,7 @@ mod tests {
             metadata: "v1|1|3|0|".into(),
         };
         let resumed = judge(&TaskFacts { begun: true, pointer: Some(pointer), ..facts() }, 1, 0);
-        assert!(matches!(resumed, Ok(Beginning::Resume { offset: 7, .. })), "{resumed:?}");
+        assert!(matches!(resumed, Ok(Beginning::Restore { offset: 7, .. })), "{resumed:?}");
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub(super) struct RunningTask {
     pub last_timestamp_ms: i64,
     /// Time spent processing since it was last told.
     pub busy: Duration,
-    /// Whether its epoch 0 must be committed first.
-    pub begins: bool,
+    /// Whether its position stands in no committed offset yet, and must be committed before it goes on.
+    pub uncommitted: bool,
 }
 
 impl RunningTask {
@@ -208,7 +208,7 @@ impl Programs {
             high: 0,
             last_timestamp_ms: -1,
             busy: Duration::ZERO,
-            begins: false,
+            uncommitted: false,
         })
     }
 }

@@ -11,6 +11,7 @@ use freshet_state::generation::{Generation, Pointer, PointerOffset};
 use futures::FutureExt as _;
 use futures::future::Shared;
 
+use super::awake::AwakeClock;
 use super::commit::{Landed, commit_beginnings};
 use super::takeover::Ready;
 use super::tasks::{Kept, RunningTask};
@@ -54,6 +55,7 @@ pub(super) struct Work<'a> {
     pub(super) next_epoch: u64,
     pub(super) last_commit: Duration,
     pub(super) records: Vec<(String, i64)>,
+    pub(super) awake: AwakeClock,
     pub(super) blocked: Duration,
     /// Offsets as the last commit has them.
     pub(super) offsets: Vec<PointerOffset>,
@@ -76,6 +78,8 @@ pub(super) async fn work(slot: &Slot, ready: Ready, stop: &StopSignal, kept: &mu
         next_epoch: ready.next_epoch,
         last_commit: slot.env.monotonic(),
         records: Vec::new(),
+        // The loop cuts once an interval; a cut that waits for its predecessor may take a few.
+        awake: AwakeClock::start(slot.env.monotonic(), slot.tuning.epoch_interval * 2 + Duration::from_secs(1)),
         blocked: Duration::ZERO,
         offsets: Vec::new(),
         last_epoch: ready.next_epoch.saturating_sub(1),
@@ -90,19 +94,29 @@ pub(super) async fn work(slot: &Slot, ready: Ready, stop: &StopSignal, kept: &mu
 }
 
 impl Work<'_> {
-    /// Commits epoch 0 of tasks that begin, and records that they have.
+    /// Commits where tasks stand of which no offset is committed, and then records that this start goes on from
+    /// there: in this order, so that whoever finds the record knows that offsets were there to be lost, and whoever
+    /// does not knows that nothing goes further than the last pointer.
     async fn begin(&mut self, unmarked: &BTreeSet<TaskId>) -> Result<(), SlotError> {
-        let begins: Vec<usize> = (0..self.tasks.len()).filter(|at| self.tasks[*at].begins).collect();
-        if !begins.is_empty() {
-            let offsets = self.offsets_of(begins.iter().copied(), self.next_epoch);
+        let slot = self.slot;
+        let uncommitted: Vec<usize> = (0..self.tasks.len()).filter(|at| self.tasks[*at].uncommitted).collect();
+        if !uncommitted.is_empty() {
+            let offsets = self.offsets_of(uncommitted.iter().copied(), self.next_epoch);
             if let Some(producer) = self.producer.as_mut() {
                 commit_beginnings(&mut **producer, offsets).await?;
             }
             self.next_epoch += 1;
+            slot.env.crash_point("begin.positions-committed").await;
         }
+        let (generation, number) = (self.generation.number, slot.number);
         if !unmarked.is_empty() {
-            let (generation, number) = (self.generation.number, self.slot.number);
-            self.slot.lineage.mark_begun(generation, number, self.incarnation, unmarked.iter().cloned()).await?;
+            slot.lineage.mark_begun(generation, number, self.incarnation, unmarked.iter().cloned()).await?;
+        }
+        let log = slot.lineage.generations();
+        log.mark_resumed(generation, number, self.incarnation, slot.env.now_ms()).await?;
+        slot.env.crash_point("begin.marked").await;
+        for task in &mut self.tasks {
+            task.uncommitted = false;
         }
         Ok(())
     }
@@ -125,6 +139,7 @@ impl Work<'_> {
             let event = next_event(consumer, &mut commit, upkeep, &mut tick, &mut stop, may_read).await;
             if !may_read {
                 self.blocked += slot.env.monotonic().saturating_sub(waiting);
+                self.awake.skip(slot.env.monotonic());
             }
             match event {
                 Event::Batch(batch) => {
@@ -178,14 +193,17 @@ impl Work<'_> {
             );
         };
         let task = &mut self.tasks[at];
-        let now_ms = self.slot.env.now_ms();
+        let awake_ms = match planted(PlantedBug::IdleByWallClock) {
+            true => self.slot.env.now_ms(),
+            false => self.awake.look(self.slot.env.monotonic()),
+        };
         if let Some(last) = batch.records.last() {
             task.last_timestamp_ms = last.timestamp_ms;
             self.records.push((task.id.stage.clone(), last.timestamp_ms));
         }
         let began = self.slot.env.monotonic();
         task.task
-            .process(batch, now_ms, &mut self.out)
+            .process(batch, awake_ms, &mut self.out)
             .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
         task.position = task.position.max(batch.next_offset);
         task.high = batch.high;

@@ -13,7 +13,9 @@
 //!
 //! A grace time comes on top: it spares readers from outside (a restore, a look with `freshet state`).
 //!
-//! Of the other objects only the starts and pointers of fenced generations are ever deleted.
+//! Of the other objects only these are ever deleted: starts, marks and pointers of generations that are fenced and
+//! from which no task's commit is any more (until then a pointer may still have to stand in for a commit), and
+//! processes of a slot that has had a later one. Pointers go before the marks that make them worthless.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -42,17 +44,35 @@ pub struct Facts {
     pub committed: BTreeMap<(u64, u32), u64>,
 }
 
+impl Facts {
+    /// Every task has committed in this generation or a later one.
+    fn oldest_commit(&self) -> u64 {
+        self.committed.keys().map(|(generation, _)| *generation).min().unwrap_or(0)
+    }
+}
+
 /// The objects that nothing reaches, nor ever can again.
 #[must_use]
 pub fn garbage(facts: &Facts) -> Vec<String> {
     let fenced = |generation: u64| generation < facts.fenced_before;
+    let left = facts.oldest_commit().min(facts.fenced_before);
+    let mut latest: BTreeMap<u32, u64> = BTreeMap::new();
+    for path in &facts.existing {
+        if let LineagePath::Process { slot, rank } = path {
+            let known = latest.entry(*slot).or_default();
+            *known = (*known).max(*rank);
+        }
+    }
     let is_garbage = |path: &LineagePath| match path {
         LineagePath::Object(name) => {
             let committed = facts.committed.get(&(name.generation, name.slot));
             let reached = facts.reachable.contains(&name.to_string()) && !planted(PlantedBug::CollectNamedObject);
             !reached && (fenced(name.generation) || committed.is_some_and(|committed| name.epoch <= *committed))
         }
-        LineagePath::Incarnation { generation, .. } | LineagePath::Pointer { generation, .. } => fenced(*generation),
+        LineagePath::Incarnation { generation, .. }
+        | LineagePath::Pointer { generation, .. }
+        | LineagePath::Resumed { generation, .. } => *generation < left,
+        LineagePath::Process { slot, rank } => latest.get(slot).is_some_and(|latest| rank < latest),
         LineagePath::Birth
         | LineagePath::Ended
         | LineagePath::Start
@@ -171,12 +191,16 @@ impl Collector {
         let state_objects = facts.existing.iter().filter(|path| matches!(path, LineagePath::Object(_))).count();
         let collected = due.iter().chain(&waiting).filter(|path| path.parse::<crate::paths::ObjectName>().is_ok());
         let kept = (state_objects - collected.count()) as u64;
-        let deletes = futures::stream::iter(&due).map(|relative| async move {
-            let path = source.full_path(relative);
-            source.store.delete(&path).await
-        });
-        let results: Vec<_> = deletes.buffered(AT_A_TIME).collect().await;
-        results.into_iter().collect::<Result<(), _>>()?;
+        let is_pointer = |relative: &&String| matches!(relative.parse(), Ok(LineagePath::Pointer { .. }));
+        let (pointers, rest): (Vec<_>, Vec<_>) = due.iter().partition(is_pointer);
+        for some in [pointers, rest] {
+            let deletes = futures::stream::iter(some).map(|relative| async move {
+                let path = source.full_path(relative);
+                source.store.delete(&path).await
+            });
+            let results: Vec<_> = deletes.buffered(AT_A_TIME).collect().await;
+            results.into_iter().collect::<Result<(), _>>()?;
+        }
         Ok(Swept::Done { deleted: due.len() as u64, waiting: waiting.len() as u64, kept })
     }
 

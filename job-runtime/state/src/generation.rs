@@ -2,18 +2,32 @@
 //!
 //! One object a generation, written create-only: the stored object *is* the assignment. Whoever was told
 //! otherwise under the same number adopts what is stored or stops; the next number is the log's highest
-//! plus one. Beside it lie the fence marks ("all generations before g are fenced"), the numbered starts of
-//! each slot, and the pointers of clean stops.
+//! plus one. Beside it lie the fence marks ("all generations before g are fenced"), the numbered processes of
+//! each slot and their starts in a generation, and the pointers of clean stops.
+//!
+//! # Pointers
+//! The pointer of a clean stop stands in for committed offsets that expired since. It may do so only while
+//! nothing was committed after it. So a start first commits again where its tasks stand, then records that it
+//! has resumed, and only then commits anything that goes further:
+//!
+//! ```text
+//! pointer-1        offsets expire    start 2 ─▶ positions of pointer-1 committed ─▶ resumed-2 ─▶ epochs
+//!    └─ counts ──────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Whoever dies on that way leaves the pointer as good as it was, and whoever comes after `resumed-2` knows
+//! that it is worth nothing ([`Standing`]).
 //!
 //! The order in which a take-over uses them is the slot's business; here is only what they say.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use freshet_env::{PlantedBug, planted};
 use freshet_plan::Plan;
 use serde::{Deserialize, Serialize};
 
-use crate::paths::{FENCED, GENERATIONS, LineagePath, slot_folder};
+use crate::paths::{FENCED, GENERATIONS, LineagePath, PROCESSES, slot_folder};
 use crate::sealed::{self, Sealed};
 use crate::store::{Created, Store};
 use crate::{StateError, TaskId};
@@ -129,12 +143,34 @@ impl Sealed for FenceMark {
 #[serde(rename_all = "camelCase")]
 struct Start {
     started_at_ms: i64,
-    /// Which process it was, by a random number of its own.
-    process: String,
+    /// Which process of the slot it was, by its rank.
+    process: u64,
 }
 
 impl Sealed for Start {
     const KIND: &'static str = "incarnation";
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Process {
+    started_at_ms: i64,
+    /// A random name.
+    name: String,
+}
+
+impl Sealed for Process {
+    const KIND: &'static str = "process";
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resumed {
+    resumed_at_ms: i64,
+}
+
+impl Sealed for Resumed {
+    const KIND: &'static str = "resumed";
 }
 
 /// The last commit of a slot that stopped cleanly: stands in for offsets that have expired since.
@@ -168,6 +204,30 @@ pub struct PointerOffset {
 impl Sealed for Pointer {
     const KIND: &'static str = "pointer";
 }
+
+/// What a slot has left of its work in a generation, for whoever finds no committed offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It has committed nothing there that goes further than what it found.
+    Untouched,
+    /// It stopped cleanly, and nobody has gone on from there.
+    Stopped(Pointer),
+    /// It has gone on, and left no word of how far.
+    WentOn,
+}
+
+/// Which of a slot's pointers counts: the newest, unless a later start has resumed. `pointers` and `resumed` are
+/// the numbers of starts.
+fn pointer_that_counts(pointers: &[u64], resumed: &[u64]) -> Result<Option<u64>, WentOn> {
+    let (pointer, resumed) = (pointers.iter().max().copied(), resumed.iter().max().copied());
+    match (pointer, resumed) {
+        (Some(pointer), _) if planted(PlantedBug::HonourSpentPointer) => Ok(Some(pointer)),
+        (pointer, Some(resumed)) if pointer < Some(resumed) => Err(WentOn),
+        (pointer, _) => Ok(pointer),
+    }
+}
+
+struct WentOn;
 
 /// The generations of one lineage.
 #[derive(Clone)]
@@ -323,7 +383,7 @@ impl GenerationLog {
         Ok(unfenced)
     }
 
-    /// Records one more start of `slot` in `generation`, by the process called `process`, and gives its number, from 1.
+    /// Records one more start of `slot` in `generation`, by the process of rank `process`, and gives its number, from 1.
     ///
     /// # Errors
     /// [`StateError`].
@@ -331,7 +391,7 @@ impl GenerationLog {
         &self,
         generation: u64,
         slot: u32,
-        process: &str,
+        process: u64,
         now_ms: i64,
     ) -> Result<u64, StateError> {
         let mut incarnation = self.latest_incarnation(generation, slot).await?;
@@ -340,22 +400,41 @@ impl GenerationLog {
             // whose answer got lost), so this ends.
             incarnation += 1;
             let path = self.path(LineagePath::Incarnation { generation, slot, incarnation });
-            let start = sealed::seal(&Start { started_at_ms: now_ms, process: process.to_owned() });
+            let start = sealed::seal(&Start { started_at_ms: now_ms, process });
             if self.store.create(&path, start).await? == Created::New {
                 return Ok(incarnation);
             }
         }
     }
 
-    /// The process that made the last start of `slot` in `generation`, and that start's number.
+    /// Records one more process of `slot`, called `name` for people who look, and gives its rank, from 1: whoever
+    /// was started later has a higher one, whatever the generation.
     ///
     /// # Errors
     /// [`StateError`].
-    pub async fn latest_process(&self, generation: u64, slot: u32) -> Result<Option<(u64, String)>, StateError> {
-        let incarnation = self.latest_incarnation(generation, slot).await?;
-        let path = self.path(LineagePath::Incarnation { generation, slot, incarnation });
-        let start = sealed::read::<Start>(&*self.store, &path).await?;
-        Ok(start.map(|start| (incarnation, start.process)))
+    pub async fn enlist(&self, slot: u32, name: &str, now_ms: i64) -> Result<u64, StateError> {
+        let mut rank = self.latest_process(slot).await?;
+        loop {
+            // As for starts: a number that is taken is another process's, or our own whose answer got lost.
+            rank += 1;
+            let path = self.path(LineagePath::Process { slot, rank });
+            let record = sealed::seal(&Process { started_at_ms: now_ms, name: name.to_owned() });
+            if self.store.create(&path, record).await? == Created::New {
+                return Ok(rank);
+            }
+        }
+    }
+
+    /// The highest rank of a process of `slot`; 0 when there was none.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn latest_process(&self, slot: u32) -> Result<u64, StateError> {
+        let ranks = self.listed(PROCESSES).await?.into_iter().filter_map(|path| match path {
+            LineagePath::Process { slot: of, rank } if of == slot => Some(rank),
+            _ => None,
+        });
+        Ok(ranks.max().unwrap_or(0))
     }
 
     /// The number of the last start of `slot` in `generation`; 0 when it never started.
@@ -390,16 +469,45 @@ impl GenerationLog {
         Err(StateError::Foreign { path, field: "epoch", found, wanted })
     }
 
-    /// The pointer of an incarnation's clean stop, if it stopped cleanly.
+    /// Records that a start goes on from where its tasks stand. Only after they are committed there, and before
+    /// anything is committed that goes further.
     ///
     /// # Errors
     /// [`StateError`].
-    pub async fn read_pointer(
+    pub async fn mark_resumed(
         &self,
         generation: u64,
         slot: u32,
         incarnation: u64,
-    ) -> Result<Option<Pointer>, StateError> {
-        sealed::read(&*self.store, &self.path(LineagePath::Pointer { generation, slot, incarnation })).await
+        now_ms: i64,
+    ) -> Result<(), StateError> {
+        let path = self.path(LineagePath::Resumed { generation, slot, incarnation });
+        // A mark that is there is our own, whose answer got lost.
+        self.store.create(&path, sealed::seal(&Resumed { resumed_at_ms: now_ms })).await?;
+        Ok(())
+    }
+
+    /// What `slot` has left in `generation`. To be asked only behind the fences, so that nobody can commit there.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn standing(&self, generation: u64, slot: u32) -> Result<Standing, StateError> {
+        let (mut pointers, mut resumed) = (Vec::new(), Vec::new());
+        for path in self.listed(&slot_folder(generation, slot)).await? {
+            match path {
+                LineagePath::Pointer { incarnation, .. } => pointers.push(incarnation),
+                LineagePath::Resumed { incarnation, .. } => resumed.push(incarnation),
+                _ => {}
+            }
+        }
+        let incarnation = match pointer_that_counts(&pointers, &resumed) {
+            Err(WentOn) => return Ok(Standing::WentOn),
+            Ok(None) => return Ok(Standing::Untouched),
+            Ok(Some(incarnation)) => incarnation,
+        };
+        let path = self.path(LineagePath::Pointer { generation, slot, incarnation });
+        let pointer = sealed::read(&*self.store, &path).await?;
+        let missing = || StateError::Missing { path, named_by: "the listing of a slot's objects".to_owned() };
+        pointer.map(Standing::Stopped).ok_or_else(missing)
     }
 }

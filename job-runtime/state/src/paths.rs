@@ -97,6 +97,22 @@ pub enum LineagePath {
         /// The slot's incarnation.
         incarnation: u64,
     },
+    /// An incarnation goes on from where the slot's tasks stood: no pointer of an earlier one counts any more.
+    Resumed {
+        /// The generation.
+        generation: u64,
+        /// The slot.
+        slot: u32,
+        /// The slot's incarnation.
+        incarnation: u64,
+    },
+    /// The n-th process that was started for a slot, whatever the generation.
+    Process {
+        /// The slot.
+        slot: u32,
+        /// Which one, from 1.
+        rank: u64,
+    },
     /// A state object.
     Object(ObjectName),
 }
@@ -118,6 +134,10 @@ impl fmt::Display for LineagePath {
             Self::Pointer { generation, slot, incarnation } => {
                 write!(f, "{}pointer-{incarnation:06}", slot_folder(generation, slot))
             }
+            Self::Resumed { generation, slot, incarnation } => {
+                write!(f, "{}resumed-{incarnation:06}", slot_folder(generation, slot))
+            }
+            Self::Process { slot, rank } => write!(f, "{PROCESSES}s{slot:04}-{rank:06}"),
             Self::Object(name) => name.fmt(f),
         }
     }
@@ -150,6 +170,11 @@ fn parse(text: &str) -> Option<LineagePath> {
         let slot = u32::try_from(number(parts.next()?, "s")?).ok()?;
         return Some(LineagePath::Begun { generation, slot, incarnation: number(parts.next()?, "")? });
     }
+    if let Some(rest) = text.strip_prefix(PROCESSES) {
+        let (slot, rank) = rest.split_once('-')?;
+        let slot = u32::try_from(number(slot, "s")?).ok()?;
+        return Some(LineagePath::Process { slot, rank: number(rank, "")? });
+    }
     let mut parts = text.split('/');
     let (first, second, third, rest) = (parts.next()?, parts.next(), parts.next(), parts.next());
     match (first, second, third, rest) {
@@ -164,6 +189,9 @@ fn parse(text: &str) -> Option<LineagePath> {
             }
             if let Some(n) = file.strip_prefix("pointer-") {
                 return Some(LineagePath::Pointer { generation, slot, incarnation: number(n, "")? });
+            }
+            if let Some(n) = file.strip_prefix("resumed-") {
+                return Some(LineagePath::Resumed { generation, slot, incarnation: number(n, "")? });
             }
             let (epoch, random) = file.split_once('-')?;
             let (kind, letter) =
@@ -185,6 +213,8 @@ pub const GENERATIONS: &str = "generations/";
 pub const FENCED: &str = "fenced/";
 /// Folder of the marks of tasks that have begun, relative to the lineage.
 pub const BEGUN: &str = "begun/";
+/// Folder of the numbered processes of all slots, relative to the lineage.
+pub const PROCESSES: &str = "processes/";
 /// Folder of the numbered lineages of a job, relative to the job.
 pub const LINEAGES: &str = "lineages/";
 /// Folder of objects that only try the store out, relative to the job.
@@ -231,6 +261,8 @@ mod tests {
             (LineagePath::Fenced(12), "fenced/g00000012"),
             (LineagePath::Incarnation { generation, slot, incarnation }, "g00000012/s0003/start-000007"),
             (LineagePath::Pointer { generation, slot, incarnation }, "g00000012/s0003/pointer-000007"),
+            (LineagePath::Resumed { generation, slot, incarnation }, "g00000012/s0003/resumed-000007"),
+            (LineagePath::Process { slot, rank: 7 }, "processes/s0003-000007"),
             (LineagePath::Object(name(ObjectKind::Delta)), "g00000012/s0003/e000000000042-0123456789abcdef"),
             (LineagePath::Object(name(ObjectKind::Merged)), "g00000012/s0003/m000000000042-0123456789abcdef"),
         ];

@@ -188,9 +188,14 @@ impl Task {
         Ok(())
     }
 
+    /// Its input is read anew from where it stands: whether the partition is idle must show again.
+    pub fn reopened(&mut self) {
+        self.source.reopened();
+    }
+
     /// Processes records of this task's input partition, and fires the windows that they close (those that
-    /// were left to fire before, first). `now_ms`
-    /// is the wall clock, for idleness only. A batch without records may say that the end was reached.
+    /// were left to fire before, first). `now_ms` is a clock for idleness only: the time in which the input was
+    /// looked at, from whenever. A batch without records may say that the end was reached.
     ///
     /// # Errors
     /// A bad record where the job says `Fail`; an expression, a result or a record that can't be.

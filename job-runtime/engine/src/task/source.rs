@@ -68,6 +68,12 @@ impl Source {
         }
     }
 
+    pub fn reopened(&mut self) {
+        if let Self::Topic(topic) = self {
+            topic.watermark.reopened();
+        }
+    }
+
     pub fn tick(&mut self, now_ms: i64, others: Option<i64>) {
         if let Self::Topic(topic) = self {
             topic.watermark.tick(now_ms, others);

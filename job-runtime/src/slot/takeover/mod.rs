@@ -2,14 +2,14 @@
 
 pub mod decide;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use freshet_env::{PlantedBug, planted};
 use freshet_log::{CommittedOffset, Log, Producer, TopicPartition};
 use freshet_plan::Input;
 use freshet_state::TaskId;
-use freshet_state::generation::{Generation, PointerOffset};
-use freshet_state::metadata::CommitMetadata;
+use freshet_state::generation::{Generation, PointerOffset, Standing};
 use freshet_state::object::{LoadError, load_tasks};
 
 use self::decide::{Fence, Look, Progress, Step, Stop, next_step};
@@ -32,24 +32,35 @@ pub(super) struct Ready {
 }
 
 /// Who a running slot is, from its first take-over to its last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Process {
-    /// A random name, that tells its starts from those of another process with the same slot.
-    pub name: String,
-    /// The last generation and start that it has held.
-    pub held: Option<(u64, u64)>,
+    /// Its rank among the processes of its slot, taken once, when it comes up: whoever wakes is not newer than
+    /// whoever was started meanwhile.
+    pub rank: Option<u64>,
+    /// The last generation that it has held.
+    pub held: Option<u64>,
 }
 
-/// A process that has held this slot ends for good when another one has started it since: otherwise the two would
-/// fence one another in turns.
-async fn not_replaced(slot: &Slot, process: &Process, number: u64) -> Result<(), SlotError> {
-    let Some((_, ours)) = process.held.filter(|(generation, _)| *generation == number) else { return Ok(()) };
-    match slot.lineage.generations().latest_process(number, slot.number).await? {
-        Some((by, name)) if by > ours && name != process.name => {
-            Err(SlotError::Replaced { slot: slot.number, by, ours })
+impl Process {
+    /// Its rank; takes one first, if it has none.
+    async fn enlisted(&mut self, slot: &Slot) -> Result<u64, SlotError> {
+        if let Some(rank) = self.rank
+            && !planted(PlantedBug::EnlistAtEachTakeOver)
+        {
+            return Ok(rank);
         }
-        _ => Ok(()),
+        let name = format!("{:016x}", slot.env.random_u64());
+        let rank = slot.lineage.generations().enlist(slot.number, &name, slot.env.now_ms()).await?;
+        self.rank = Some(rank);
+        Ok(rank)
     }
+}
+
+/// A process ends for good when another one was started for its slot since: otherwise the two would fence one another
+/// in turns.
+async fn not_replaced(slot: &Slot, ours: u64) -> Result<(), SlotError> {
+    let by = slot.lineage.generations().latest_process(slot.number).await?;
+    if by > ours { Err(SlotError::Replaced { slot: slot.number, by, ours }) } else { Ok(()) }
 }
 
 /// How an attempt to take over ended.
@@ -81,6 +92,7 @@ pub(super) async fn take_over(
 ) -> Result<Outcome, SlotError> {
     let log = slot.lineage.generations();
     let started = slot.env.monotonic();
+    let rank = process.enlisted(slot).await?;
     let number = match &claim {
         Some(claim) => claim.number,
         None => log.latest_number().await?,
@@ -145,9 +157,9 @@ pub(super) async fn take_over(
                 if slot.number >= generation.slots {
                     return Ok(Outcome::StandBy);
                 }
-                not_replaced(slot, process, number).await?;
-                have.incarnation = log.start_incarnation(number, slot.number, &process.name, slot.env.now_ms()).await?;
-                process.held = Some((number, have.incarnation));
+                not_replaced(slot, rank).await?;
+                have.incarnation = log.start_incarnation(number, slot.number, rank, slot.env.now_ms()).await?;
+                process.held = Some(number);
                 let id = transactional_id(slot.lineage.id(), number, slot.number);
                 have.producer = match kept.producer.take() {
                     Some(producer) if planted(PlantedBug::ReuseProducerAfterTimeout) => Some(producer),
@@ -262,40 +274,78 @@ async fn beginnings(
         let offsets = slot.log.committed(group, &partitions).await?;
         committed.extend(members.iter().map(|task| task.id.clone()).zip(offsets));
     }
-    let pointers = if committed.values().any(Option::is_none) && !have.begun.is_empty() {
-        pointers(slot, generation, have.incarnation).await?
-    } else {
-        Vec::new()
-    };
+    let lost: Vec<&RunningTask> =
+        tasks.iter().filter(|task| committed[&task.id].is_none() && have.begun.contains(&task.id)).collect();
+    let mut pointers = pointers(slot, generation, lost).await?;
     let start = slot.lineage.start_positions().await?.unwrap_or_default();
     let mut beginnings = Vec::new();
     let mut next_epoch = 0;
     for task in tasks {
         let input = &task.input;
-        let is_ours =
-            |p: &&PointerOffset| p.group == task.group && p.topic == input.topic && p.partition == input.partition;
         let facts = TaskFacts {
             task: task.id.clone(),
             committed: committed.remove(&task.id).flatten(),
             begun: have.begun.contains(&task.id),
-            pointer: pointers.iter().find(is_ours).cloned(),
+            pointer: pointers.remove(&task.id),
             start: start.0.get(&(input.topic.clone(), input.partition)).copied(),
         };
         let beginning = judge(&facts, generation.number, slot.number)?;
-        if let Beginning::Resume { metadata: CommitMetadata { epoch, .. }, .. } = &beginning {
-            next_epoch = next_epoch.max(epoch + 1);
+        if let Beginning::Resume { metadata, .. } | Beginning::Restore { metadata, .. } = &beginning {
+            next_epoch = next_epoch.max(metadata.epoch + 1);
         }
         beginnings.push((task.id.clone(), beginning));
     }
     Ok((beginnings, next_epoch))
 }
 
-/// The pointer that the start before this one wrote at its clean stop. It counts only while nobody can have committed since:
-/// its generation is ours, which is the newest, and no start lies between.
-async fn pointers(slot: &Slot, generation: &Generation, incarnation: u64) -> Result<Vec<PointerOffset>, SlotError> {
-    let Some(before) = incarnation.checked_sub(1).filter(|before| *before > 0) else { return Ok(Vec::new()) };
-    let pointer = slot.lineage.generations().read_pointer(generation.number, slot.number, before).await?;
-    Ok(pointer.map(|pointer| pointer.offsets).unwrap_or_default())
+/// Where tasks stood whose slots have stopped cleanly, for those that have begun and of which Kafka knows no offset.
+///
+/// The newest generation in which a task's slot has gone on at all says it: with a pointer that still counts, or not.
+/// All of them are fenced by now, and our own slot there too, so that nobody can go on meanwhile.
+async fn pointers(
+    slot: &Slot,
+    generation: &Generation,
+    mut lost: Vec<&RunningTask>,
+) -> Result<BTreeMap<TaskId, PointerOffset>, SlotError> {
+    let mut found = BTreeMap::new();
+    if lost.is_empty() {
+        return Ok(found);
+    }
+    let log = slot.lineage.generations();
+    let numbers = log.numbers().await?.into_iter().rev().filter(|number| *number <= generation.number);
+    for number in numbers {
+        let Some(stored) = log.get(number).await? else { continue };
+        let mut standings: BTreeMap<u32, Standing> = BTreeMap::new();
+        let mut earlier = Vec::new();
+        for task in lost {
+            let Some(owner) = stored.assignment.get(&task.id).copied() else {
+                earlier.push(task);
+                continue;
+            };
+            let standing = match standings.entry(owner) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(log.standing(number, owner).await?),
+            };
+            match standing {
+                Standing::Untouched => earlier.push(task),
+                Standing::WentOn => {}
+                Standing::Stopped(pointer) => {
+                    let input = &task.input;
+                    let is_ours = |p: &&PointerOffset| {
+                        p.group == task.group && p.topic == input.topic && p.partition == input.partition
+                    };
+                    if let Some(offset) = pointer.offsets.iter().find(is_ours) {
+                        found.insert(task.id.clone(), offset.clone());
+                    }
+                }
+            }
+        }
+        lost = earlier;
+        if lost.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Gives each task its position and state; says how many bytes of state were read.
@@ -310,20 +360,23 @@ async fn load_state(
     let places: BTreeMap<TaskId, usize> = tasks.iter().enumerate().map(|(at, task)| (task.id.clone(), at)).collect();
     for (id, beginning) in beginnings {
         let Some(&at) = places.get(&id) else { continue };
+        let restored = matches!(beginning, Beginning::Restore { .. });
         match beginning {
             Beginning::Begin { offset } => {
-                tasks[at].begins = true;
                 tasks[at].position = offset;
+                tasks[at].uncommitted = true;
             }
-            Beginning::Resume { offset, metadata } => {
+            Beginning::Resume { offset, metadata } | Beginning::Restore { offset, metadata } => {
                 if let Some(mut same) = kept.take(&id, generation, offset, metadata.object.as_ref()) {
                     same.position = offset;
+                    same.task.reopened();
                     tasks[at] = same;
                 } else if let Some(object) = &metadata.object {
                     wanted.push((id, object.clone()));
                 }
                 tasks[at].position = offset;
                 tasks[at].object = metadata.object;
+                tasks[at].uncommitted = restored;
             }
         }
         tasks[at].cut_position = tasks[at].position;

@@ -62,6 +62,11 @@ fn an_object_is_garbage_only_when_nothing_reaches_it_nor_can() {
             LineagePath::Incarnation { generation: 1, slot: 0, incarnation: 1 },
             LineagePath::Pointer { generation: 1, slot: 0, incarnation: 1 },
             LineagePath::Pointer { generation: 2, slot: 0, incarnation: 1 },
+            LineagePath::Resumed { generation: 1, slot: 0, incarnation: 1 },
+            LineagePath::Resumed { generation: 2, slot: 0, incarnation: 1 },
+            LineagePath::Process { slot: 0, rank: 1 },
+            LineagePath::Process { slot: 0, rank: 2 },
+            LineagePath::Process { slot: 1, rank: 1 },
             object(1, 9),
             object(2, 4),
             object(2, 5),
@@ -75,10 +80,15 @@ fn an_object_is_garbage_only_when_nothing_reaches_it_nor_can() {
     let expected = [
         "g00000001/s0000/start-000001".to_owned(),
         "g00000001/s0000/pointer-000001".to_owned(),
+        "g00000001/s0000/resumed-000001".to_owned(),
+        "processes/s0000-000001".to_owned(),
         name(1, 0, 9, 1).to_string(),
         name(2, 0, 5, 1).to_string(),
     ];
     assert_eq!(garbage(&facts), expected);
+    // Some task has not committed in the newer generation yet: what its slot left in the older one may be needed.
+    let facts = Facts { committed: [((2, 0), 5), ((1, 1), 3)].into(), ..facts };
+    assert!(garbage(&facts).iter().all(|path| !path.contains("pointer") && !path.contains("resumed")));
 }
 
 #[test]
@@ -206,6 +216,12 @@ fn committed_state_is_always_there(history: &[Step]) -> Result<u64, TestCaseErro
             }
             Step::Commit => {
                 let Some((generation, (epoch, random, manifest))) = under_way.pop_last() else { continue };
+                // Whoever commits in a generation has fenced all before it, and read what was committed after that.
+                if generation > fenced {
+                    fenced = generation;
+                    under_way.retain(|generation, _| *generation >= fenced);
+                    run(log.mark_fenced(fenced)).unwrap();
+                }
                 let object = name(generation, 0, epoch, random).to_string();
                 committed = Some((commit(generation, epoch, &object), manifest));
             }

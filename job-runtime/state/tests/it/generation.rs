@@ -1,7 +1,7 @@
 use std::rc::Rc;
 
 use freshet_env::PlantedBug;
-use freshet_state::generation::{GenerationLog, Pointer, PointerOffset, Proposed};
+use freshet_state::generation::{GenerationLog, Pointer, PointerOffset, Proposed, Standing};
 use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault, StoreOperation};
 use freshet_state::{StateError, TaskId};
 
@@ -100,10 +100,10 @@ fn incarnations_count_up_for_each_slot_of_a_generation() {
     let log = log(&store);
     run(async {
         assert_eq!(log.latest_incarnation(3, 0).await, Ok(0));
-        assert_eq!(log.start_incarnation(3, 0, "p", 1).await, Ok(1));
-        assert_eq!(log.start_incarnation(3, 0, "p", 2).await, Ok(2));
-        assert_eq!(log.start_incarnation(3, 1, "p", 3).await, Ok(1));
-        assert_eq!(log.start_incarnation(4, 0, "p", 4).await, Ok(1));
+        assert_eq!(log.start_incarnation(3, 0, 7, 1).await, Ok(1));
+        assert_eq!(log.start_incarnation(3, 0, 7, 2).await, Ok(2));
+        assert_eq!(log.start_incarnation(3, 1, 7, 3).await, Ok(1));
+        assert_eq!(log.start_incarnation(4, 0, 7, 4).await, Ok(1));
         assert_eq!(log.latest_incarnation(3, 0).await, Ok(2));
     });
 }
@@ -120,7 +120,7 @@ fn starts_that_race_get_different_numbers() {
                 run(async {
                     let mut numbers = Vec::new();
                     for _ in 0..20 {
-                        numbers.push(log.start_incarnation(1, 0, "p", 0).await.unwrap());
+                        numbers.push(log.start_incarnation(1, 0, 7, 0).await.unwrap());
                     }
                     numbers
                 })
@@ -157,9 +157,18 @@ fn of_two_assignments_told_under_one_number_all_racers_adopt_one() {
 }
 
 #[test]
-fn a_pointer_is_written_once_for_each_incarnation() {
+fn processes_of_a_slot_are_ranked_whatever_the_generation() {
     let store = MemoryStore::new();
     let log = log(&store);
+    run(async {
+        assert_eq!(log.latest_process(0).await, Ok(0));
+        assert_eq!((log.enlist(0, "a", 1).await, log.enlist(1, "b", 2).await), (Ok(1), Ok(1)));
+        assert_eq!((log.enlist(0, "c", 3).await, log.latest_process(0).await), (Ok(2), Ok(2)));
+        assert_eq!(log.latest_process(1).await, Ok(1));
+    });
+}
+
+fn pointer(epoch: u64) -> Pointer {
     let offset = PointerOffset {
         group: "freshet.r1.a".into(),
         topic: "t".into(),
@@ -167,16 +176,54 @@ fn a_pointer_is_written_once_for_each_incarnation() {
         offset: 99,
         metadata: "v1|2|7|0|".into(),
     };
-    let pointer = Pointer { epoch: 7, stopped_at_ms: 5, offsets: vec![offset] };
+    Pointer { epoch, stopped_at_ms: 5, offsets: vec![offset] }
+}
+
+#[test]
+fn a_pointer_is_written_once_for_each_incarnation() {
+    let store = MemoryStore::new();
+    let log = log(&store);
     run(async {
-        assert_eq!(log.read_pointer(2, 0, 1).await, Ok(None));
-        log.write_pointer(2, 0, 1, &pointer).await.unwrap();
-        log.write_pointer(2, 0, 1, &pointer).await.unwrap();
-        assert_eq!(log.read_pointer(2, 0, 1).await, Ok(Some(pointer.clone())));
-        let other = Pointer { epoch: 8, ..pointer.clone() };
-        let refused = log.write_pointer(2, 0, 1, &other).await;
+        assert_eq!(log.standing(2, 0).await, Ok(Standing::Untouched));
+        log.write_pointer(2, 0, 1, &pointer(7)).await.unwrap();
+        log.write_pointer(2, 0, 1, &pointer(7)).await.unwrap();
+        assert_eq!(log.standing(2, 0).await, Ok(Standing::Stopped(pointer(7))));
+        assert_eq!(log.standing(2, 1).await, Ok(Standing::Untouched), "another slot");
+        let refused = log.write_pointer(2, 0, 1, &pointer(8)).await;
         assert!(matches!(refused, Err(StateError::Foreign { .. })), "{refused:?}");
     });
+}
+
+#[test]
+fn a_pointer_counts_until_a_later_start_has_resumed() {
+    let store = MemoryStore::new();
+    let log = log(&store);
+    run(async {
+        log.mark_resumed(2, 0, 1, 0).await.unwrap();
+        assert_eq!(log.standing(2, 0).await, Ok(Standing::WentOn));
+        log.write_pointer(2, 0, 1, &pointer(7)).await.unwrap();
+        // Starts that die on their way leave it as good as it was.
+        log.start_incarnation(2, 0, 1, 0).await.unwrap();
+        log.start_incarnation(2, 0, 2, 0).await.unwrap();
+        assert_eq!(log.standing(2, 0).await, Ok(Standing::Stopped(pointer(7))));
+        log.mark_resumed(2, 0, 4, 0).await.unwrap();
+        log.mark_resumed(2, 0, 4, 0).await.unwrap();
+        assert_eq!(log.standing(2, 0).await, Ok(Standing::WentOn));
+        // One that stood still writes its pointer when others have gone on.
+        log.write_pointer(2, 0, 3, &pointer(8)).await.unwrap();
+        assert_eq!(log.standing(2, 0).await, Ok(Standing::WentOn));
+        log.write_pointer(2, 0, 4, &pointer(9)).await.unwrap();
+        assert_eq!(log.standing(2, 0).await, Ok(Standing::Stopped(pointer(9))));
+    });
+}
+
+#[test]
+fn planted_trust_in_a_spent_pointer() {
+    let log = log(&MemoryStore::new());
+    run(log.write_pointer(2, 0, 1, &pointer(7))).unwrap();
+    run(log.mark_resumed(2, 0, 2, 0)).unwrap();
+    let standing = with_planted(PlantedBug::HonourSpentPointer, || run(log.standing(2, 0)));
+    assert_eq!(standing, Ok(Standing::Stopped(pointer(7))));
 }
 
 #[test]

@@ -6,15 +6,26 @@ use object_store::Error;
 
 use crate::store::StoreError;
 
-/// "Not found" means that there is no such object, unless it is the bucket that is not there.
+/// "Not found" means that there is no such object, unless the server says that something else was not found: the
+/// bucket, or whoever the access key belongs to (some servers answer so to a key that they don't know).
 pub(super) fn none_or_unusable<T>(path: &str, error: &Error) -> Result<Option<T>, StoreError> {
-    if full_text(error).contains("NoSuchBucket") { Err(classify(path, error)) } else { Ok(None) }
+    match tag(&full_text(error), "Code") {
+        Some("NoSuchKey") | None => Ok(None),
+        Some(_) => Err(classify(path, error)),
+    }
+}
+
+/// What an S3 server's answer holds in `<name>`.
+fn tag<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let from = text.find(&format!("<{name}>"))? + name.len() + 2;
+    Some(&text[from..from + text[from..].find("</")?])
 }
 
 pub(super) fn classify(path: &str, error: &Error) -> StoreError {
     let text = format!("{path}: {}", plain_text(error));
     match error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Unauthorised(text),
+        Error::NotFound { .. } if full_text(error).contains("UserNotFound") => StoreError::Unauthorised(text),
         Error::NotFound { .. }
         | Error::InvalidPath { .. }
         | Error::UnknownConfigurationKey { .. }
@@ -74,11 +85,8 @@ pub(super) fn plain_text(error: &Error) -> String {
     let short = match text.find("<?xml").or_else(|| text.find("<Error")) {
         None => text.clone(),
         Some(at) => {
-            let tag = |name: &str| {
-                let from = text.find(&format!("<{name}>"))? + name.len() + 2;
-                Some(&text[from..from + text[from..].find("</")?])
-            };
-            let answer = [tag("Code"), tag("Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
+            let answer =
+                [tag(&text, "Code"), tag(&text, "Message")].into_iter().flatten().collect::<Vec<_>>().join(": ");
             format!("{}{answer}", &text[..at])
         }
     };
@@ -119,5 +127,8 @@ mod tests {
             |code: &str| Error::NotFound { path: "x".into(), source: format!("<Error><Code>{code}</Code>").into() };
         assert_eq!(none_or_unusable::<()>("x", &missing("NoSuchKey")), Ok(None));
         assert!(matches!(none_or_unusable::<()>("x", &missing("NoSuchBucket")), Err(StoreError::Unusable(_))));
+        // A key that the server does not know is not an empty store either.
+        let unknown = none_or_unusable::<()>("x", &missing("XAdminUserNotFound"));
+        assert!(matches!(unknown, Err(StoreError::Unauthorised(_))), "{unknown:?}");
     }
 }
