@@ -43,7 +43,8 @@ pub(super) fn pass_through(place: &Place<'_>) -> Result<Vec<Line>, LabError> {
     // The other outputs of the job are not used by this statement: one of them takes the bare loop's.
     let mut command = Command::new(std::env::current_exe().map_err(LabError::file("finding", "the lab"))?);
     command.args(["bare-copy", &place.bootstrap, &job.topic(Role::Events), &job.topic(Role::ByKey)]);
-    command.arg(records.to_string());
+    // As often as the job commits.
+    command.args([&records.to_string(), "200"]);
     let log = job.folder().join("bare.log");
     let began = Instant::now();
     let mut bare = ServerProcess::spawn("the bare loop", command, &log, &Undertaking::default())?;

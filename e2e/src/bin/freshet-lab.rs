@@ -91,7 +91,7 @@ enum Task {
     },
     /// The bench's yardstick.
     #[command(hide = true)]
-    BareCopy { bootstrap: String, from: String, to: String, records: u64 },
+    BareCopy { bootstrap: String, from: String, to: String, records: u64, interval_ms: u64 },
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {
@@ -132,8 +132,8 @@ fn run(task: Task) -> Result<(), LabError> {
             soak(&server.bootstrap(), &binary, kills, seed)
         }
         Task::Bench { figures, binary } => bench(&binary.unwrap_or_else(|| sibling_binary("freshet")), &figures),
-        Task::BareCopy { bootstrap, from, to, records } => {
-            copy(&bootstrap, &from, &to, records).map(|never| match never {})
+        Task::BareCopy { bootstrap, from, to, records, interval_ms } => {
+            copy(&bootstrap, &from, &to, records, interval_ms).map(|never| match never {})
         }
         Task::S3 { port, keep, buckets } => {
             let options = S3Options { port: Some(port), buckets };

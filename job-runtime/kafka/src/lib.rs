@@ -26,9 +26,11 @@
 //! # Rooms
 //! `config` makes librdkafka's settings for each role, [`error`] sorts its errors by what a caller can do,
 //! `native` is the one room with unsafe code, `reader` and `buffer` are the consumer, `writer` the
-//! producer, `query` and `admin` everything else, [`bulk`] loads and recounts topics outside any slot.
+//! producer, `query` and `admin` everything else, [`bulk`] loads and recounts topics outside any slot, [`bare`] is the
+//! yardstick of the benchmarks.
 
 mod admin;
+pub mod bare;
 mod buffer;
 pub mod bulk;
 mod config;

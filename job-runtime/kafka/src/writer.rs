@@ -150,7 +150,7 @@ impl KafkaProducer {
 }
 
 /// Makes a client and initialises its transactional id. Blocks.
-fn initialise(config: &KafkaConfig, transactional_id: &str) -> Result<Client, LogError> {
+pub(crate) fn initialise(config: &KafkaConfig, transactional_id: &str) -> Result<Client, LogError> {
     let doing = format!("initialising the transactional id {transactional_id}");
     let create = config.for_transactions(transactional_id).create_with_context(Events::default());
     let client: Client = create.map_err(|error: KafkaError| classify(&error, Action::Ask, &doing))?;
@@ -292,7 +292,7 @@ impl Drop for KafkaProducer {
     }
 }
 
-fn offset_list(offsets: &[(TopicPartition, CommittedOffset)]) -> Result<TopicPartitionList, KafkaError> {
+pub(crate) fn offset_list(offsets: &[(TopicPartition, CommittedOffset)]) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for (partition, committed) in offsets {
         let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
