@@ -12,8 +12,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{Difference, Recount, Role, Watch, compare, topics};
 use crate::LabError;
-use crate::servers::Scratch;
 use crate::servers::process::{ServerProcess, Undertaking, log_tail};
+use crate::servers::{S3Server, Scratch};
 
 /// No wait of a scenario lasts longer, on whatever machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -35,6 +35,44 @@ pub struct JobOptions {
     pub window_seconds: u32,
     /// What log lines are written, as `FRESHET_LOG` takes it.
     pub log: &'static str,
+    /// Where its state is, if not in a folder.
+    pub bucket: Option<Bucket>,
+}
+
+/// A bucket of an S3 server that keeps objects as files.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    /// Where the job finds the server: `http://127.0.0.1:port`.
+    pub endpoint: String,
+    /// The bucket's name.
+    pub name: String,
+    /// Where the server keeps the bucket's objects.
+    pub objects: PathBuf,
+}
+
+impl Bucket {
+    /// The bucket `name` of `server`.
+    #[must_use]
+    pub fn of(server: &S3Server, name: &str) -> Self {
+        Self { endpoint: server.endpoint(), name: name.to_owned(), objects: server.bucket(name) }
+    }
+
+    /// The checkpoint's URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("s3://{}/state", self.name)
+    }
+
+    /// What a process needs in its environment to be let in.
+    #[must_use]
+    pub fn variables(&self) -> [(&'static str, &str); 4] {
+        [
+            ("AWS_ENDPOINT", &self.endpoint),
+            ("AWS_REGION", S3Server::REGION),
+            ("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY),
+        ]
+    }
 }
 
 impl Default for JobOptions {
@@ -45,6 +83,7 @@ impl Default for JobOptions {
             whole: false,
             window_seconds: 10,
             log: "info,freshet=debug",
+            bucket: None,
         }
     }
 }
@@ -58,6 +97,7 @@ pub struct Job {
     kafka: KafkaConfig,
     started: AtomicU32,
     log: &'static str,
+    bucket: Option<Bucket>,
 }
 
 /// How a worker ended.
@@ -99,8 +139,8 @@ impl Job {
         let scratch = Scratch::new(name)?;
         let prefix = format!("{name}-{}-{count}", std::process::id());
         let kafka = KafkaConfig::new(bootstrap, "freshet-lab");
-        let job =
-            Self { scratch, binary: binary.to_owned(), prefix, kafka, started: AtomicU32::new(0), log: options.log };
+        let (binary, started) = (binary.to_owned(), AtomicU32::new(0));
+        let job = Self { scratch, binary, prefix, kafka, started, log: options.log, bucket: options.bucket.clone() };
         let manifests = job.manifests();
         std::fs::create_dir_all(&manifests).map_err(LabError::file("making", &manifests))?;
         let file = manifests.join("job.yaml");
@@ -133,10 +173,19 @@ impl Job {
         self.scratch.keep()
     }
 
-    /// The folder of its state.
+    /// The folder of its state: its own, or that of its bucket's objects.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        self.folder().join("state")
+        match &self.bucket {
+            Some(bucket) => bucket.objects.join("state"),
+            None => self.folder().join("state"),
+        }
+    }
+
+    /// The URL of its state.
+    #[must_use]
+    pub fn state_url(&self) -> String {
+        self.bucket.as_ref().map_or_else(|| format!("file://{}", self.state().display()), Bucket::url)
     }
 
     fn manifests(&self) -> PathBuf {
@@ -272,11 +321,21 @@ impl Job {
         Err(LabError::Wrong(format!("{} has no lineage", self.state().display())))
     }
 
+    fn make_state_folder(&self) -> Result<(), LabError> {
+        match self.bucket {
+            Some(_) => Ok(()),
+            None => std::fs::create_dir_all(self.state()).map_err(LabError::file("making", self.state())),
+        }
+    }
+
     fn command(&self, what: &str, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(what).arg(self.manifests()).args(arguments);
         command.args(["--kafka", &self.kafka.bootstrap_servers]);
-        command.args(["--checkpoint", &format!("file://{}", self.state().display())]);
+        command.args(["--checkpoint", &self.state_url()]);
+        if let Some(bucket) = &self.bucket {
+            command.envs(bucket.variables());
+        }
         command.env("FRESHET_LOG", self.log).current_dir(self.folder());
         command.env_remove("FRESHET_PLANTED_BUG").env_remove("FRESHET_CRASH_AT");
         command
@@ -287,7 +346,7 @@ impl Job {
     /// # Errors
     /// When it can't be started.
     pub fn worker_with(&self, slot: u32, variables: &[(&str, &str)]) -> Result<Worker, LabError> {
-        std::fs::create_dir_all(self.state()).map_err(LabError::file("making", self.state()))?;
+        self.make_state_folder()?;
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.folder().join(format!("worker-{number:04}-slot-{slot}.log"));
         let mut command = self.command("worker", &["--slot".to_owned(), slot.to_string()]);
@@ -308,7 +367,7 @@ impl Job {
     /// The command that hands out the next generation, to `slots` slots.
     #[must_use]
     pub fn assign_command(&self, slots: u32) -> Command {
-        std::fs::create_dir_all(self.state()).ok();
+        self.make_state_folder().ok();
         self.command("assign", &["--slots".to_owned(), slots.to_string()])
     }
 

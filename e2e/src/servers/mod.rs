@@ -5,6 +5,7 @@
 
 pub mod kafka;
 pub mod process;
+pub mod relay;
 pub mod s3;
 mod scratch;
 mod shared;

@@ -7,6 +7,7 @@ mod kills;
 mod moves;
 mod planted;
 mod refusals;
+mod s3;
 
 use std::path::Path;
 
