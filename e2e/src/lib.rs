@@ -22,6 +22,7 @@
 
 pub mod bench;
 mod error;
+pub mod faults;
 pub mod images;
 pub mod install;
 pub mod scenario;

@@ -89,6 +89,14 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
+    /// The faulty proxy before S3, told what to do by lines on its standard input.
+    #[command(hide = true)]
+    FaultyS3 {
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
     /// The bench's yardstick.
     #[command(hide = true)]
     BareCopy { bootstrap: String, from: String, to: String, records: u64, interval_ms: u64 },
@@ -113,6 +121,7 @@ fn run(task: Task) -> Result<(), LabError> {
     match task {
         Task::Install { parts } => install(&Cache::from_environment(), &parts),
         Task::Images { names, to } => build_images(&names, &to.unwrap_or_else(images::folder)),
+        Task::FaultyS3 { listen, to } => freshet_e2e::faults::weather::serve(listen, to),
         Task::Kafka { port, keep, properties } => {
             let options =
                 KafkaOptions { port: Some(port), properties: properties.into_iter().collect(), ..Default::default() };

@@ -14,6 +14,7 @@
 //! seen; `by-key` groups by the topic's key, in one stage; `by-group` groups by another column, and so goes
 //! through an internal topic to a second stage.
 
+pub mod cluster;
 mod difference;
 mod feed;
 mod job;
