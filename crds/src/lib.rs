@@ -37,9 +37,11 @@ mod streamjob;
 mod topic;
 
 pub use duration::Duration;
-pub use status::{LineageStatus, StreamJobStatus, TopicStatus};
+pub use status::{LineageStatus, PlanStatus, RevisionStatus, StreamJobStatus, TopicStatus};
 pub use streamjob::{
-    CheckpointSpec, ErrorsSpec, KafkaSpec, OnBadRecord, OnLate, S3Spec, StartFrom, StartType, StreamJob, StreamJobSpec,
+    CheckpointSpec, DesiredState, ErrorsSpec, KafkaSpec, OnBadRecord, OnLate, S3Spec, SecretRef, SloSpec, StartFrom,
+    StartType, StreamJob, StreamJobSpec, TaintEffect, TemplateSpec, TolerationOperator, WorkerResources,
+    WorkerToleration,
 };
 pub use topic::{ColumnSpec, EventTimeSpec, FormatName, Partitioner, SchemaSpec, Topic, TopicSpec};
 

@@ -32,6 +32,9 @@ pub const CHECKPOINT_URL: &str = r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s
 /// `StreamJob.spec.checkpoint.s3.endpoint`.
 pub const S3_ENDPOINT: &str = r"^https?://[^/\s?#]+/?$";
 
+/// The name of another object of the namespace: RFC 1123 words joined by dots.
+pub const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// All of them, in words.
 pub const ALL: &[Pattern] = &[
     Pattern { regex: TOPIC_NAME, wanted: "Kafka allows letters, digits, `.`, `_` and `-` in a topic's name" },
@@ -51,6 +54,10 @@ pub const ALL: &[Pattern] = &[
     Pattern {
         regex: CHECKPOINT_URL,
         wanted: "state lies under s3://BUCKET/PREFIX, file:///ABSOLUTE/FOLDER or memory:///",
+    },
+    Pattern {
+        regex: OBJECT_NAME,
+        wanted: "the name of an object has lower-case letters, digits, `-` and `.`, and begins and ends with a letter or digit",
     },
     Pattern {
         regex: S3_ENDPOINT,

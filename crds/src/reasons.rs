@@ -11,6 +11,8 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// A person must change something.
     pub const STALLED: &str = "Stalled";
+    /// The lag keeps to `slo.maxLag`; there only where one is set.
+    pub const LAG_WITHIN_OBJECTIVE: &str = "LagWithinObjective";
 }
 
 /// What a reason is about.
@@ -60,6 +62,74 @@ reasons! {
         "The job can run as its manifests say: plan, state, store, brokers, topics and rights were looked at.",
         "Nothing.";
 
+    SUSPENDED = "Suspended", Good,
+        "The job has no workers, as spec.state asks; its state is kept.",
+        "Set spec.state to Running and it goes on where it stopped.";
+    LAG_WITHIN_BOUNDS = "LagWithinBounds", Good,
+        "No record waits longer than spec.slo.maxLag.",
+        "Nothing.";
+    LAG_BEYOND_BOUNDS = "LagBeyondBounds", Passing,
+        "Records wait longer than spec.slo.maxLag.",
+        "Wait where the job catches up; else give it more replicas, or look for what slows it down.";
+
+    TOPIC_NOT_READY = "TopicNotReady", Passing,
+        "A Topic that the job names is not ready, or not there yet.",
+        "Look at the Topic that the message names; the job goes on by itself.";
+    PREFLIGHT_RUNNING = "PreflightRunning", Passing,
+        "A Job looks whether the spec can run: state, store, brokers, topics, rights. Nothing that runs is touched before.",
+        "Wait. If it lasts, the message says what keeps its pod.";
+    PREFLIGHT_FAILED = "PreflightFailed", Passing,
+        "The Job that looks whether the spec can run ended without an answer.",
+        "It is tried again; the message has its last words.";
+    TAKING_OVER = "TakingOver", Passing,
+        "Workers take over the next generation: another plan, or other settings.",
+        "Wait.";
+    SUSPENDING = "Suspending", Passing,
+        "Workers commit a last epoch and end, since spec.state asks for it.",
+        "Wait.";
+    DELETING = "Deleting", Passing,
+        "The resource is deleted: its workers commit a last epoch and end.",
+        "Wait; past its deadline it goes anyway.";
+    WORKERS_NOT_READY = "WorkersNotReady", Passing,
+        "Workers are missing, restart, or don't hold their tasks.",
+        "Wait. If it lasts, look at the pods that the message names.";
+    WORKER_UNREACHABLE = "WorkerUnreachable", Passing,
+        "A worker's pod runs, but the operator can't ask it how it is.",
+        "Check network policies between the operator and the job's pods; output is not known to be affected.";
+    API_REFUSED = "ApiRefused", Passing,
+        "The API server refuses, or fails, what the operator must write.",
+        "The message has its words: most often a quota, an admission policy, or rights of the operator.";
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff", Passing,
+        "A pod's image can't be pulled; kubelet tries again.",
+        "Check the image's name, the registry, and the pull secret.";
+    ERR_IMAGE_PULL = "ErrImagePull", Passing,
+        "A pod's image can't be pulled.",
+        "Check the image's name, the registry, and the pull secret.";
+    ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull", Passing,
+        "A pod's image is not on its node, and may not be pulled.",
+        "Bring the image to the nodes, or change the operator's --image-pull-policy.";
+    INVALID_IMAGE_NAME = "InvalidImageName", Passing,
+        "A pod's image has a name that is none.",
+        "Correct the operator's --runtime-image.";
+    CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError", Passing,
+        "A pod names a Secret or a key that is not there.",
+        "Make what the message names; the pod goes on by itself.";
+    CREATE_CONTAINER_ERROR = "CreateContainerError", Passing,
+        "A pod's container can't be made.",
+        "The message has the node's words.";
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff", Passing,
+        "A pod's container ends again and again.",
+        "Look at its log: kubectl logs --previous.";
+    OOM_KILLED = "OOMKilled", Passing,
+        "A pod's container used more memory than its limit.",
+        "Raise spec.template.resources.limits, or spread the job over more replicas.";
+    UNSCHEDULABLE = "Unschedulable", Passing,
+        "No node takes a pod.",
+        "The message has the scheduler's words: resources, selectors, taints.";
+    EVICTED = "Evicted", Passing,
+        "A node removed a pod to save itself.",
+        "Give the workers requests that they keep to (spec.template.resources).";
+
     STARTING = "Starting", Passing,
         "Workers start, take their tasks over and load state; no epoch has committed yet.",
         "Wait. If it lasts, look at the workers' logs.";
@@ -94,6 +164,9 @@ reasons! {
     SPEC_INVALID = "SpecInvalid", Stalled,
         "The spec can't work: its SQL can't be planned, or fields contradict one another.",
         "The message names the field and the place; `freshet validate` shows all of them at once.";
+    NAME_TAKEN = "NameTaken", Stalled,
+        "An object that the job needs is there already, and belongs to somebody else.",
+        "Rename the StreamJob, or remove the object that the message names.";
     TOPIC_NOT_FOUND = "TopicNotFound", Stalled,
         "The job names a Topic, or reads a Kafka topic, that is not there.",
         "Apply the Topic in the job's namespace, or correct the name.";

@@ -62,6 +62,24 @@ pub struct StreamJobStatus {
     /// The state history that the job lives in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<LineageStatus>,
+    /// Selects the worker pods: autoscalers count them by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// How many workers are ready, of how many there should be, as 3/4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<String>,
+    /// Which spec runs, and which is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<RevisionStatus>,
+    /// Version of the runtime that the workers run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_version: Option<String>,
+    /// What the job's SQL became.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    /// Age of the oldest record that waits, in coarse steps: the exact figure is a metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<String>,
     /// Ready, Reconciling and Stalled, each with its reason and a message that says what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -76,6 +94,12 @@ impl Default for StreamJobStatus {
             ready_replicas: None,
             generation: None,
             lineage: None,
+            selector: None,
+            workers: None,
+            revision: None,
+            runtime_version: None,
+            plan: None,
+            lag: None,
             conditions: Vec::new(),
         }
     }
@@ -90,4 +114,30 @@ pub struct LineageStatus {
     /// When it was born.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+}
+
+/// Which spec runs, and which is asked for. A revision is a short hash of what makes the job compute what it does:
+/// SQL, Topics, places and runtime, but not how many workers share it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// The one that the workers run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// The one that the spec asks for; absent while the spec can't work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// What a job's SQL became.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// How many stages it has.
+    pub stages: i32,
+    /// How many tasks, on the partitions that the inputs have.
+    pub tasks: i32,
+    /// The internal topics, by their names in Kafka.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub internal_topics: Vec<String>,
 }

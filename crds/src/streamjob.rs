@@ -1,5 +1,7 @@
 //! The kind StreamJob.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,51 @@ use crate::{Duration, StreamJobStatus, patterns, rules};
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         description = "Why."
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Workers",
+        type_ = "string",
+        json_path = ".status.workers",
+        description = "How many workers are ready, of how many there should be."
+    ),
+    printcolumn(
+        name = "Lag",
+        type_ = "string",
+        json_path = ".status.lag",
+        description = "Age of the oldest record that waits, in coarse steps."
+    ),
+    printcolumn(
+        name = "Revision",
+        type_ = "string",
+        json_path = ".status.revision.current",
+        description = "The revision that runs."
+    ),
+    printcolumn(
+        name = "Generation",
+        type_ = "integer",
+        json_path = ".status.generation",
+        description = "The generation of the assignment.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Lineage",
+        type_ = "string",
+        json_path = ".status.lineage.id",
+        description = "The state history that the job lives in.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "Why, in words.",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    )
 )]
 #[x_kube(validation = rules::MAX_PARALLELISM_FIXED, validation = rules::EPOCH_INTERVAL_BOUNDS)]
 #[serde(rename_all = "camelCase")]
@@ -40,6 +86,11 @@ pub struct StreamJobSpec {
     /// of the same namespace.
     #[schemars(length(min = 1))]
     pub sql: String,
+
+    /// On a cluster: whether the job is to run. Suspended: its workers commit a last epoch and go; Running: they go
+    /// on from there. Default: Running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<DesiredState>,
 
     /// Where a new job begins to read its inputs; a job that has state goes on where it was.
     /// Default: {type: Earliest}.
@@ -50,6 +101,11 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000))]
     pub replicas: Option<i32>,
+
+    /// On a cluster: any text; a change restarts the workers, one after the other, from the last epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub restart_nonce: Option<String>,
 
     /// How many partitions internal topics have: the most tasks that a stage behind one can have. It can
     /// never change, nor be set later. Default: 16.
@@ -73,6 +129,119 @@ pub struct StreamJobSpec {
     /// What is done with records that can't be used. Default: {onBadRecord: Fail, onLate: Drop}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<ErrorsSpec>,
+
+    /// On a cluster: what the job is to keep to. A breach is a condition of its own, and no fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<SloSpec>,
+
+    /// On a cluster: the ServiceAccount that workers run as, for a workload's identity. Default: one that is made
+    /// for the job, without a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), pattern(patterns::OBJECT_NAME))]
+    pub service_account_name: Option<String>,
+
+    /// On a cluster: what is particular about the workers' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateSpec>,
+}
+
+/// Whether a job is to run.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum DesiredState {
+    /// Its workers run.
+    Running,
+    /// It has no workers; its state stays.
+    Suspended,
+}
+
+/// What a job is to keep to.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SloSpec {
+    /// The most that the oldest waiting record may be old; beyond it the condition LagWithinObjective is False.
+    /// Example: 1m
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag: Option<Duration>,
+}
+
+/// What is particular about the workers' pods.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateSpec {
+    /// Compute resources of a worker. Default: none requested, none limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<WorkerResources>,
+
+    /// Labels that a node must have. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints of nodes that workers tolerate, beside those of a lost node, which they tolerate for 10 seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<WorkerToleration>,
+}
+
+/// Compute resources of a worker.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerResources {
+    /// What the scheduler sets aside, by name, as quantities in quotes. Example: {cpu: "500m", memory: "512Mi"}
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, String>,
+
+    /// What a worker may use at most, by name, as quantities in quotes. Example: {memory: "1Gi"}
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// A taint that workers tolerate.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerToleration {
+    /// The taint's key. Default: every taint. Example: dedicated
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+
+    /// Equal: key and value are the taint's. Exists: the key is. Default: Equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<TolerationOperator>,
+
+    /// The taint's value. Example: streaming
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+
+    /// The taint's effect: NoSchedule, PreferNoSchedule or NoExecute. Default: every effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+
+    /// With effect NoExecute: how long the taint is tolerated, in seconds. Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// How a toleration compares.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum TolerationOperator {
+    /// Key and value are the taint's.
+    Equal,
+    /// The key is.
+    Exists,
+}
+
+/// What a taint does to pods that don't tolerate it.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum TaintEffect {
+    /// They are not placed on the node.
+    NoSchedule,
+    /// They are placed there when nowhere else is room.
+    PreferNoSchedule,
+    /// They are removed from it.
+    NoExecute,
 }
 
 /// Where a new job begins to read.
@@ -141,6 +310,20 @@ pub struct S3Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub region: Option<String>,
+
+    /// On a cluster: a Secret of the job's namespace with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and
+    /// AWS_SESSION_TOKEN where there is one). Default: the workload's identity. Example: {name: s3-credentials}
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// A Secret of the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), pattern(patterns::OBJECT_NAME))]
+    pub name: String,
 }
 
 /// What is done with records that can't be used.

@@ -1,16 +1,304 @@
 //! StreamJobs: the workers that each names, made, resized, changed and stopped as the resource says.
+//!
+//! One pass goes through the steps of the crate's essay: [`observe`] gathers [`facts`], [`validate`] resolves the
+//! spec, [`decide`] says what is next, [`build`] and [`apply`] do it, [`status`] says how things are. [`tale`] makes
+//! events of what changed.
 
+pub mod apply;
+pub mod build;
+pub mod decide;
+pub mod facts;
 mod key;
 pub mod names;
+pub mod observe;
+pub mod pods;
+pub mod remembered;
+pub mod status;
+pub mod tale;
+#[cfg(test)]
+mod tests;
+pub mod validate;
+pub mod workers;
 
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use freshet_crds::reasons::condition;
+use freshet_crds::{StreamJob, Topic};
+use kube::api::PostParams;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 pub use key::{ControlKey, KeyError};
 
+use crate::clock;
+use crate::conditions::find;
 use crate::context::Context;
-use crate::run::{Watches, asked};
+use crate::controller::{self, Pass, Reconcile, Setup, Triggers};
+use crate::metrics::{Metrics, Outcome};
+use crate::run::Watches;
+use crate::watch::Watched;
+use apply::{Applier, ApplyError};
+use decide::{Action, Decision, Stage, decide};
+use facts::Facts;
+use observe::{ChildWatches, Eyes};
+use remembered::Remembered;
+use workers::Workers;
+
+/// The kind's name in metrics and logs.
+const KIND: &str = "StreamJob";
+
+/// When to look again: while something is under way, while all is well, and while there is nothing to look at.
+const SOON: Duration = Duration::from_secs(1);
+const STEADY: Duration = Duration::from_secs(5);
+const RESTING: Duration = Duration::from_secs(60);
+
+/// Why a pass failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// An action was not carried out; the status says so too.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The status can't be written.
+    #[error("writing the status of StreamJob `{name}`: {source}")]
+    Status {
+        /// Which job.
+        name: String,
+        /// The API server's answer.
+        source: kube::Error,
+    },
+}
 
 /// Reconciles StreamJobs until `stopping` is true.
-pub async fn control(_context: Context, _watches: Watches, _key: ControlKey, stopping: watch::Receiver<bool>) {
-    asked(stopping).await;
+pub async fn control(context: Context, watches: Watches, key: ControlKey, stopping: watch::Receiver<bool>) {
+    let mut tasks = JoinSet::new();
+    let children = ChildWatches::start(&context, &mut tasks);
+    let workers = match Workers::new(context.metrics.clone()) {
+        Ok(workers) => workers,
+        Err(error) => {
+            tracing::error!(%error, "StreamJobs are not reconciled: the HTTP client can't be made");
+            return;
+        }
+    };
+    let known = async {
+        tokio::join!(watches.jobs.known(), watches.topics.known(), children.known());
+    };
+    tokio::select! {
+        () = known => {}
+        () = crate::run::asked(stopping.clone()) => return,
+    }
+    let setup = Setup {
+        kind: KIND,
+        concurrency: context.config.concurrency,
+        metrics: context.metrics.clone(),
+        clock: context.clock.clone(),
+        stopping,
+    };
+    let triggers = triggers(&watches, &children);
+    let jobs = watches.jobs.clone();
+    let reconciler = Reconciler {
+        context,
+        watches,
+        children,
+        workers,
+        key,
+        written: Mutex::default(),
+        secrets: Mutex::default(),
+        remembered: Remembered::default(),
+    };
+    let metrics = reconciler.context.metrics.clone();
+    tokio::select! {
+        () = controller::drive(setup, &jobs, triggers, Arc::new(reconciler)) => {}
+        () = counted(&jobs, &metrics) => {}
+    }
+}
+
+/// Counts the jobs for the metrics, again and again.
+async fn counted(jobs: &Watched<StreamJob>, metrics: &Metrics) {
+    let is_ready = |job: &Arc<StreamJob>| {
+        let status = job.status.as_ref();
+        let ready = status.and_then(|status| find(&status.conditions, condition::READY));
+        ready.is_some_and(|ready| ready.status == "True")
+    };
+    loop {
+        let all = jobs.store.state();
+        let ready = all.iter().filter(|job| is_ready(job)).count();
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        metrics.resources(KIND, count(ready), count(all.len() - ready));
+        clock::sleep(STEADY).await;
+    }
+}
+
+/// Children name their job by a label; a Topic concerns the jobs of its namespace.
+fn triggers(watches: &Watches, children: &ChildWatches) -> Vec<Triggers<StreamJob>> {
+    fn owner<K: Resource<DynamicType = ()>>(child: &K) -> Vec<ObjectRef<StreamJob>> {
+        let job = child.labels().get(names::INSTANCE);
+        let namespace = child.namespace();
+        job.zip(namespace).map(|(job, namespace)| ObjectRef::new(job).within(&namespace)).into_iter().collect()
+    }
+    let store = watches.jobs.store.clone();
+    let every =
+        move || -> Vec<ObjectRef<StreamJob>> { store.state().iter().map(|job| ObjectRef::from_obj(&**job)).collect() };
+    let store = watches.jobs.store.clone();
+    let of_topic = move |topic: &Topic| -> Vec<ObjectRef<StreamJob>> {
+        let namespace = topic.namespace();
+        let jobs = store.state_filter(|job| job.namespace() == namespace);
+        jobs.iter().map(|job| ObjectRef::from_obj(&**job)).collect()
+    };
+    vec![
+        controller::triggers(&watches.topics, of_topic, every.clone()),
+        controller::triggers(&children.accounts, owner, every.clone()),
+        controller::triggers(&children.config_maps, owner, every.clone()),
+        controller::triggers(&children.services, owner, every.clone()),
+        controller::triggers(&children.stateful_sets, owner, every.clone()),
+        controller::triggers(&children.budgets, owner, every.clone()),
+        controller::triggers(&children.jobs, owner, every.clone()),
+        controller::triggers(&children.pods, owner, every),
+    ]
+}
+
+struct Reconciler {
+    context: Context,
+    watches: Watches,
+    children: ChildWatches,
+    workers: Workers,
+    key: ControlKey,
+    /// Jobs as this process wrote them last, by UID: the watch may be behind.
+    written: Mutex<HashMap<String, Arc<StreamJob>>>,
+    /// UIDs of jobs whose Secret this process has made, or found there.
+    secrets: Mutex<HashSet<String>>,
+    remembered: Remembered,
+}
+
+impl Reconcile<StreamJob> for Reconciler {
+    type Error = PassError;
+
+    async fn reconcile(&self, object: Arc<StreamJob>) -> Result<Pass, PassError> {
+        let job = self.newest(object);
+        let uid = job.uid().unwrap_or_default();
+        let token = self.key.token(&uid);
+        let eyes = Eyes {
+            context: &self.context,
+            topics: &self.watches.topics,
+            children: &self.children,
+            workers: &self.workers,
+            remembered: &self.remembered,
+            token: &token,
+        };
+        let (facts, mut children) = eyes.look(&job).await;
+        children.secret_made = lock(&self.secrets).contains(&uid);
+        let deadline = i64::try_from(self.context.config.deletion_deadline.as_millis()).unwrap_or(i64::MAX);
+        let decision = decide(&facts, deadline);
+        tracing::debug!(job = job.name_any(), stage = ?decision.stage, actions = ?decision.actions, "decided");
+        let applier = Applier {
+            client: &self.context.client,
+            metrics: &self.context.metrics,
+            workers: &self.workers,
+            job: &job,
+            valid: facts.valid.as_ref().ok(),
+            children: &children,
+            facts: &facts,
+            token: &token,
+        };
+        // While a pass ends in the finalizer's going, the story and the status come first.
+        let (last, first): (Vec<Action>, Vec<Action>) =
+            decision.actions.iter().cloned().partition(|action| matches!(action, Action::RemoveFinalizer { .. }));
+        let mut done = applier.run(&first).await;
+        if done.is_ok() && first.iter().any(|action| matches!(action, Action::ApplyWorkers { .. })) {
+            lock(&self.secrets).insert(uid.clone());
+        }
+        let happened = tale::told(&job, &facts, &decision, done.as_ref().ok());
+        let written = done.as_mut().ok().and_then(|done| done.written.take());
+        let newest = written.as_deref().unwrap_or(&job);
+        self.write_status(newest, &facts, &decision, &children, done.as_ref().err(), &happened).await?;
+        let done = done?;
+        if !last.is_empty() {
+            applier.run(&last).await?;
+            lock(&self.written).remove(&uid);
+            lock(&self.secrets).remove(&uid);
+            self.remembered.forget(&uid);
+            return Ok(Pass { outcome: Outcome::Settled, again: RESTING });
+        }
+        Ok(next_look(&facts, &decision, &done))
+    }
+}
+
+impl Reconciler {
+    /// The newer of what the watch shows and what was written last.
+    fn newest(&self, seen: Arc<StreamJob>) -> Arc<StreamJob> {
+        let mut written = lock(&self.written);
+        let uid = seen.uid().unwrap_or_default();
+        // Versions of one resource are numbers that grow.
+        let version = |job: &StreamJob| job.resource_version().and_then(|version| version.parse::<u64>().ok());
+        match written.get(&uid) {
+            Some(own) if version(own) > version(&seen) => Arc::clone(own),
+            _ => {
+                written.remove(&uid);
+                seen
+            }
+        }
+    }
+
+    /// Writes the status where it changed, and then tells what happened.
+    async fn write_status(
+        &self,
+        job: &StreamJob,
+        facts: &Facts,
+        decision: &Decision,
+        children: &observe::Children,
+        failure: Option<&ApplyError>,
+        happened: &[crate::events::Happening],
+    ) -> Result<(), PassError> {
+        let status = status::status(job, facts, decision, children.pods, failure);
+        let about = job.object_ref(&());
+        let changed = job.status.as_ref() != Some(&status);
+        let mut told = tale::of_status(job.status.as_ref(), &status, facts);
+        if changed {
+            let mut new = job.clone();
+            new.status = Some(status);
+            new.metadata.managed_fields = None;
+            let api: Api<StreamJob> =
+                Api::namespaced(self.context.client.clone(), &job.namespace().unwrap_or_default());
+            match api.replace_status(&job.name_any(), &PostParams::default(), &new).await {
+                Ok(job) => {
+                    self.context.metrics.wrote(KIND, "status");
+                    lock(&self.written).insert(job.uid().unwrap_or_default(), Arc::new(job));
+                }
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                // Somebody changed the resource meanwhile: that asks for another pass, which sees more.
+                Err(kube::Error::Api(status)) if status.is_conflict() => told.clear(),
+                Err(source) => return Err(PassError::Status { name: job.name_any(), source }),
+            }
+        }
+        for happening in happened.iter().cloned().chain(told) {
+            self.context.events.tell(&about, happening).await;
+        }
+        Ok(())
+    }
+}
+
+/// When to look again.
+fn next_look(facts: &Facts, decision: &Decision, done: &apply::Done) -> Pass {
+    let moved = done.handed_out.is_some() || !done.force_deleted.is_empty();
+    let good = status::health(facts) == status::Health::Good;
+    match &decision.stage {
+        _ if moved => Pass { outcome: Outcome::Waiting, again: SOON },
+        Stage::Running if good => Pass { outcome: Outcome::Settled, again: STEADY },
+        Stage::Refused(_) if good => Pass { outcome: Outcome::Settled, again: STEADY },
+        Stage::Suspended | Stage::Refused(_) | Stage::WaitingForTopics(_) => {
+            Pass { outcome: Outcome::Settled, again: if good { STEADY } else { RESTING } }
+        }
+        Stage::CheckFailed(_) | Stage::Checking { .. } => {
+            Pass { outcome: Outcome::Waiting, again: Duration::from_secs(2) }
+        }
+        _ => Pass { outcome: Outcome::Waiting, again: SOON },
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is in it is whole after a panic too: every change is one call.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,310 @@
+//! Does IO: carries a decision out. Every write is idempotent or guarded by the version that it was decided on, and
+//! touches nothing that is not the job's.
+
+use freshet_crds::StreamJob;
+use freshet_crds::control::Assignment;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+
+use super::build::{Builder, Child, ChildKind, differs};
+use super::decide::Action;
+use super::facts::Facts;
+use super::names;
+use super::observe::Children;
+use super::validate::Valid;
+use super::workers::{WorkerError, Workers};
+use crate::context::FIELD_MANAGER;
+use crate::metrics::Metrics;
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server refused or failed.
+    #[error("{action} {kind} `{name}`: {source}")]
+    Api {
+        /// What was being done.
+        action: &'static str,
+        /// Which kind of object.
+        kind: &'static str,
+        /// Which object.
+        name: String,
+        /// The API server's answer.
+        source: kube::Error,
+    },
+    /// An object of this name is there and is not the job's.
+    #[error(
+        "{kind} `{name}` is there already and belongs to somebody else; rename the StreamJob, or remove that object"
+    )]
+    NameTaken {
+        /// Which kind of object.
+        kind: &'static str,
+        /// Which object.
+        name: String,
+    },
+    /// An object of a former StreamJob of this name is still going.
+    #[error("{kind} `{name}` of a former StreamJob of this name is still being deleted")]
+    StillGoing {
+        /// Which kind of object.
+        kind: &'static str,
+        /// Which object.
+        name: String,
+    },
+    /// No worker handed out the next generation.
+    #[error("no worker handed out the next generation: {0}")]
+    HandOut(WorkerError),
+    /// The spec changed between the look and the act.
+    #[error("the spec can't be acted on")]
+    NoSpec,
+}
+
+/// What was done, beyond what the next look sees.
+#[derive(Debug, Clone, Default)]
+pub struct Done {
+    /// The generation that a worker handed out.
+    pub handed_out: Option<Assignment>,
+    /// Pods that were removed because their nodes are lost.
+    pub force_deleted: Vec<String>,
+    /// The resource, if it was written.
+    pub written: Option<Box<StreamJob>>,
+}
+
+/// Carries decisions out for one job.
+pub struct Applier<'a> {
+    /// The API client.
+    pub client: &'a Client,
+    /// Counts writes.
+    pub metrics: &'a Metrics,
+    /// Talks to workers.
+    pub workers: &'a Workers,
+    /// The job, as it was seen.
+    pub job: &'a StreamJob,
+    /// What it asks for.
+    pub valid: Option<&'a Valid>,
+    /// Its children, as they were seen.
+    pub children: &'a Children,
+    /// What one pass knows.
+    pub facts: &'a Facts,
+    /// The job's control token.
+    pub token: &'a str,
+}
+
+impl Applier<'_> {
+    /// Carries out `actions`, in order.
+    ///
+    /// # Errors
+    /// [`ApplyError`] of the first that failed; those behind it were not begun.
+    pub async fn run(&self, actions: &[Action]) -> Result<Done, ApplyError> {
+        let mut done = Done::default();
+        for action in actions {
+            match action {
+                Action::AddFinalizer => done.written = self.finalizer(true).await?.map(Box::new),
+                Action::RemoveFinalizer { .. } => {
+                    self.finalizer(false).await?;
+                }
+                Action::StartPreflight { attempt, slots } => {
+                    let builder = self.builder()?;
+                    if let Some(account) = builder.service_account() {
+                        self.ensure(&account).await?;
+                    }
+                    self.ensure(&builder.candidate()).await?;
+                    self.ensure(&builder.preflight(*attempt, *slots)).await?;
+                }
+                Action::RemovePreflights(names) => {
+                    for name in names {
+                        self.delete::<Job>(name, &DeleteParams::background()).await?;
+                    }
+                    self.remove_candidates().await?;
+                }
+                Action::Accept(report) => self.ensure(&self.builder()?.manifests(report)).await?,
+                Action::ApplyWorkers { pods } => self.workers(*pods).await?,
+                Action::ResizeWorkers { pods } => self.resize(*pods).await?,
+                Action::HandOut { slots } => done.handed_out = Some(self.hand_out(*slots).await?),
+                Action::ForceDelete { pod } => {
+                    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+                    self.delete::<Pod>(pod, &at_once).await?;
+                    done.force_deleted.push(pod.clone());
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn builder(&self) -> Result<Builder<'_>, ApplyError> {
+        let owner = self.job.controller_owner_ref(&()).ok_or(ApplyError::NoSpec)?;
+        Ok(Builder::new(self.valid.ok_or(ApplyError::NoSpec)?, owner))
+    }
+
+    async fn workers(&self, pods: u32) -> Result<(), ApplyError> {
+        let builder = self.builder()?;
+        if let Some(account) = builder.service_account() {
+            self.ensure(&account).await?;
+        }
+        // Not watched, since the operator reads no Secrets: made wherever a pod may lack it.
+        let all_ready = self.facts.asked_pods == Some(pods)
+            && self.facts.workers.len() >= pods as usize
+            && self.facts.workers.iter().all(|worker| worker.pod.ready);
+        if !all_ready || !self.children.secret_made {
+            self.make_secret(&builder.secret(self.token)).await?;
+        }
+        if let Some(accepted) = &self.facts.accepted {
+            self.ensure(&builder.manifests(&accepted.report)).await?;
+        }
+        self.ensure(&builder.service()).await?;
+        self.ensure(&builder.disruption_budget()).await?;
+        self.ensure(&builder.stateful_set(pods)).await
+    }
+
+    /// Writes a child where it is missing or not as it should be.
+    async fn ensure(&self, child: &Child) -> Result<(), ApplyError> {
+        match self.children.json(child.kind, &child.name) {
+            Some(actual) if !differs(&child.json, &actual) => return Ok(()),
+            Some(_) => {}
+            None => {
+                // The store may be behind, or not see a foreign object: a look before the first write.
+                let (_, kind) = child.kind.names();
+                let found = self.api(child.kind).get_metadata_opt(&child.name).await;
+                let found = found.map_err(|source| self.error("looking for", kind, &child.name, source))?;
+                if let Some(found) = found {
+                    self.must_be_ours(&found, kind, &child.name)?;
+                }
+            }
+        }
+        self.apply(child).await
+    }
+
+    async fn apply(&self, child: &Child) -> Result<(), ApplyError> {
+        let (_, kind) = child.kind.names();
+        let by = PatchParams::apply(FIELD_MANAGER).force();
+        let written = self.api(child.kind).patch(&child.name, &by, &Patch::Apply(&child.json)).await;
+        written.map_err(|source| self.error("writing", kind, &child.name, source))?;
+        self.metrics.wrote(kind, "apply");
+        Ok(())
+    }
+
+    /// Only makes it: one that is there is left as it is, and what it holds is not read.
+    async fn make_secret(&self, child: &Child) -> Result<(), ApplyError> {
+        let (_, kind) = child.kind.names();
+        let object: DynamicObject = serde_json::from_value(child.json.clone())
+            .map_err(|source| self.error("writing", kind, &child.name, kube::Error::SerdeError(source)))?;
+        let by = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.api(child.kind).create(&by, &object).await {
+            Ok(_) => self.metrics.wrote(kind, "create"),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(source) => return Err(self.error("writing", kind, &child.name, source)),
+        }
+        Ok(())
+    }
+
+    async fn resize(&self, pods: u32) -> Result<(), ApplyError> {
+        let name = self.job.name_any();
+        let scale = json!({ "spec": { "replicas": pods } });
+        let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.namespace());
+        match api.patch(&name, &by, &Patch::Merge(&scale)).await {
+            Ok(_) => self.metrics.wrote("StatefulSet", "patch"),
+            Err(error) if is_gone(&error) => {}
+            Err(source) => return Err(self.error("resizing", "StatefulSet", &name, source)),
+        }
+        Ok(())
+    }
+
+    async fn hand_out(&self, slots: u32) -> Result<Assignment, ApplyError> {
+        let secret = names::secret(&self.job.name_any());
+        let mut last = WorkerError::Silent("none answers".to_owned());
+        let reachable = self.facts.workers.iter().filter(|worker| matches!(worker.status, Some(Ok(_))));
+        for ip in reachable.filter_map(|worker| worker.pod.ip.as_ref()) {
+            match self.workers.hand_out(ip, self.token, &secret, slots).await {
+                Ok(assignment) => return Ok(assignment),
+                Err(error) => last = error,
+            }
+        }
+        Err(ApplyError::HandOut(last))
+    }
+
+    async fn finalizer(&self, wanted: bool) -> Result<Option<StreamJob>, ApplyError> {
+        let mut finalizers = self.job.finalizers().to_vec();
+        finalizers.retain(|finalizer| finalizer != names::FINALIZER);
+        if wanted {
+            finalizers.push(names::FINALIZER.to_owned());
+        }
+        // Guarded by the version that was seen: somebody else's finalizer must not be lost.
+        let patch = json!({
+            "metadata": { "finalizers": finalizers, "resourceVersion": self.job.metadata.resource_version },
+        });
+        let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api: Api<StreamJob> = Api::namespaced(self.client.clone(), &self.namespace());
+        match api.patch(&self.job.name_any(), &by, &Patch::Merge(&patch)).await {
+            Ok(job) => {
+                self.metrics.wrote("StreamJob", "patch");
+                Ok(Some(job))
+            }
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(source) => Err(self.error("changing the finalizers of", "StreamJob", &self.job.name_any(), source)),
+        }
+    }
+
+    /// Removes what former revisions' preflights read.
+    async fn remove_candidates(&self) -> Result<(), ApplyError> {
+        let Some(valid) = self.valid else { return Ok(()) };
+        let kept = names::preflight_manifests(&valid.name, &valid.revision);
+        for name in self.children.candidates().filter(|name| *name != kept) {
+            self.delete::<ConfigMap>(&name, &DeleteParams::background()).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete<K>(&self, name: &str, how: &DeleteParams) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + k8s_openapi::Resource,
+    {
+        let how = DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..how.clone() };
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace());
+        match api.delete(name, &how).await {
+            Ok(_) => self.metrics.wrote(K::KIND, "delete"),
+            Err(error) if is_gone(&error) => {}
+            Err(source) => return Err(self.error("deleting", K::KIND, name, source)),
+        }
+        Ok(())
+    }
+
+    fn must_be_ours(&self, found: &impl ResourceExt, kind: &'static str, name: &str) -> Result<(), ApplyError> {
+        let owners = found.owner_references();
+        if owners.iter().any(|owner| Some(&owner.uid) == self.job.metadata.uid.as_ref()) {
+            return Ok(());
+        }
+        let former = owners.iter().any(|owner| owner.kind == "StreamJob" && owner.name == self.job.name_any());
+        Err(if former {
+            ApplyError::StillGoing { kind, name: name.to_owned() }
+        } else {
+            ApplyError::NameTaken { kind, name: name.to_owned() }
+        })
+    }
+
+    fn api(&self, kind: ChildKind) -> Api<DynamicObject> {
+        let (api_version, kind) = kind.names();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        Api::namespaced_with(self.client.clone(), &self.namespace(), &resource)
+    }
+
+    fn namespace(&self) -> String {
+        self.job.namespace().unwrap_or_default()
+    }
+
+    fn error(&self, action: &'static str, kind: &'static str, name: &str, source: kube::Error) -> ApplyError {
+        ApplyError::Api { action, kind, name: name.to_owned(), source }
+    }
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}

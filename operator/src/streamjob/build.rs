@@ -1,0 +1,378 @@
+//! Pure: a job's children as whole objects, from validated data.
+//!
+//! Pods run as a user without rights, on a read-only root, without capabilities, with the runtime's own seccomp
+//! profile and without a token of the API server: they need none.
+
+use std::collections::BTreeMap;
+
+use freshet_crds::control::PreflightReport;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Map, Value, json};
+
+use super::names::{self, Component};
+use super::validate::Valid;
+
+/// Where a pod finds its manifests.
+pub const MANIFESTS: &str = "/etc/freshet/job";
+/// The file of manifests: one for all, so that pods stay as they are when the job names another Topic.
+const FILE: &str = "job.yaml";
+/// Where a worker finds the control token.
+const CONTROL: &str = "/etc/freshet/control";
+/// Port of metrics and health.
+pub const METRICS_PORT: u16 = 9400;
+/// Port of the control server.
+pub const CONTROL_PORT: u16 = 9401;
+/// Annotation of the workers' ConfigMap: the report of the preflight that accepted it.
+pub const REPORT: &str = "freshet.dev/preflight";
+/// The user that containers run as.
+const USER: i64 = 65_532;
+/// How long a pod stays bound to a node that does not answer, seconds.
+const LOST_NODE_SECONDS: i64 = 10;
+/// How long a preflight may take, its pod's start included, seconds.
+const PREFLIGHT_SECONDS: i64 = 300;
+/// How long a finished preflight is kept, seconds.
+const PREFLIGHT_KEPT_SECONDS: i32 = 3_600;
+
+/// A kind of child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChildKind {
+    /// A core ServiceAccount.
+    ServiceAccount,
+    /// A core ConfigMap.
+    ConfigMap,
+    /// A core Service.
+    Service,
+    /// A core Secret.
+    Secret,
+    /// An apps StatefulSet.
+    StatefulSet,
+    /// A policy PodDisruptionBudget.
+    PodDisruptionBudget,
+    /// A batch Job.
+    Job,
+}
+
+impl ChildKind {
+    /// `apiVersion` and `kind`.
+    #[must_use]
+    pub const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ServiceAccount => ("v1", "ServiceAccount"),
+            Self::ConfigMap => ("v1", "ConfigMap"),
+            Self::Service => ("v1", "Service"),
+            Self::Secret => ("v1", "Secret"),
+            Self::StatefulSet => ("apps/v1", "StatefulSet"),
+            Self::PodDisruptionBudget => ("policy/v1", "PodDisruptionBudget"),
+            Self::Job => ("batch/v1", "Job"),
+        }
+    }
+}
+
+/// A child as it should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// Its kind.
+    pub kind: ChildKind,
+    /// Its name.
+    pub name: String,
+    /// The whole object.
+    pub json: Value,
+}
+
+/// Builds the children of one job.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    valid: &'a Valid,
+    owner: OwnerReference,
+}
+
+impl<'a> Builder<'a> {
+    /// Builds for `valid`, which `owner` refers to.
+    #[must_use]
+    pub const fn new(valid: &'a Valid, owner: OwnerReference) -> Self {
+        Self { valid, owner }
+    }
+
+    fn child(&self, kind: ChildKind, name: &str, component: Component, more: Value) -> Child {
+        let (api_version, kind_name) = kind.names();
+        let mut object = json!({
+            "apiVersion": api_version,
+            "kind": kind_name,
+            "metadata": {
+                "name": name,
+                "namespace": self.valid.namespace,
+                "labels": names::labels(&self.valid.name, component),
+                "ownerReferences": [self.owner],
+            },
+        });
+        merge(&mut object, more);
+        Child { kind, name: name.to_owned(), json: object }
+    }
+
+    fn account(&self) -> &str {
+        self.valid.pods.service_account.as_deref().unwrap_or(&self.valid.name)
+    }
+
+    /// The ServiceAccount that the job's pods run as, unless the user names one.
+    #[must_use]
+    pub fn service_account(&self) -> Option<Child> {
+        if self.valid.pods.service_account.is_some() {
+            return None;
+        }
+        let token = json!({ "automountServiceAccountToken": false });
+        Some(self.child(ChildKind::ServiceAccount, &self.valid.name, Component::Worker, token))
+    }
+
+    /// The Secret with the control token. It can't be changed, so that whoever may edit Secrets does not cut the
+    /// operator off; deleted, it is made again.
+    #[must_use]
+    pub fn secret(&self, token: &str) -> Child {
+        let data = json!({ "type": "Opaque", "immutable": true, "stringData": { "token": token } });
+        self.child(ChildKind::Secret, &names::secret(&self.valid.name), Component::Worker, data)
+    }
+
+    /// The ConfigMap that a preflight looks at.
+    #[must_use]
+    pub fn candidate(&self) -> Child {
+        let revision = &self.valid.revision;
+        let name = names::preflight_manifests(&self.valid.name, revision);
+        let labels =
+            json!({ "metadata": { "labels": { names::REVISION: revision } }, "data": { FILE: self.valid.manifests } });
+        self.child(ChildKind::ConfigMap, &name, Component::Preflight, labels)
+    }
+
+    /// The ConfigMap that workers read: with it a revision is accepted.
+    #[must_use]
+    pub fn manifests(&self, report: &PreflightReport) -> Child {
+        let report = serde_json::to_string(report).unwrap_or_default();
+        let more = json!({
+            "metadata": {
+                "labels": { names::REVISION: self.valid.revision },
+                "annotations": { REPORT: report },
+            },
+            "data": { FILE: self.valid.manifests },
+        });
+        self.child(ChildKind::ConfigMap, &self.valid.name, Component::Worker, more)
+    }
+
+    /// The headless Service that gives workers names, and monitoring a place to scrape.
+    #[must_use]
+    pub fn service(&self) -> Child {
+        let spec = json!({ "spec": {
+            "clusterIP": "None",
+            // A worker that is not ready is the one whose metrics are wanted.
+            "publishNotReadyAddresses": true,
+            "selector": names::selector(&self.valid.name, Component::Worker),
+            "ports": [{ "name": "metrics", "port": METRICS_PORT, "protocol": "TCP", "targetPort": "metrics" }],
+        } });
+        self.child(ChildKind::Service, &self.valid.name, Component::Worker, spec)
+    }
+
+    /// Keeps a drain from taking more than one worker at once.
+    #[must_use]
+    pub fn disruption_budget(&self) -> Child {
+        let spec = json!({ "spec": {
+            "maxUnavailable": 1,
+            "selector": { "matchLabels": names::selector(&self.valid.name, Component::Worker) },
+        } });
+        self.child(ChildKind::PodDisruptionBudget, &self.valid.name, Component::Worker, spec)
+    }
+
+    /// The workers.
+    #[must_use]
+    pub fn stateful_set(&self, pods: u32) -> Child {
+        let selector = names::selector(&self.valid.name, Component::Worker);
+        let args = json!([
+            "worker",
+            MANIFESTS,
+            "--slot",
+            "$(POD_INDEX)",
+            "--listen",
+            format!("0.0.0.0:{METRICS_PORT}"),
+            "--control-listen",
+            format!("0.0.0.0:{CONTROL_PORT}"),
+            "--control-token-file",
+            format!("{CONTROL}/token"),
+            "--report",
+            "/dev/termination-log",
+        ]);
+        let index = json!({ "fieldRef": { "fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']" } });
+        let mut env = vec![json!({ "name": "POD_INDEX", "valueFrom": index })];
+        env.extend(self.environment());
+        let probe = |path: &str, period: i32, failures: i32| {
+            json!({
+                "httpGet": { "path": path, "port": "metrics" },
+                "periodSeconds": period,
+                "failureThreshold": failures,
+                "timeoutSeconds": 3,
+            })
+        };
+        let mut container = json!({
+            "name": "worker",
+            "args": args,
+            "env": env,
+            "ports": [
+                { "name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP" },
+                { "name": "control", "containerPort": CONTROL_PORT, "protocol": "TCP" },
+            ],
+            "livenessProbe": probe("/livez", 10, 6),
+            "readinessProbe": probe("/readyz", 2, 2),
+            "volumeMounts": [{ "name": "control", "mountPath": CONTROL, "readOnly": true }],
+        });
+        if let Some(resources) = self.valid.pods.template.as_ref().and_then(|template| template.resources.as_ref()) {
+            container["resources"] = serde_json::to_value(resources).unwrap_or_default();
+        }
+        let volume = json!({
+            "name": "control",
+            "secret": { "secretName": names::secret(&self.valid.name), "items": [{ "key": "token", "path": "token" }] },
+        });
+        let mut pod = self.pod(container, &self.valid.name, Component::Worker, vec![volume]);
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
+        // What a worker reads once at its start; a new plan or new settings reach it through the generation log.
+        pod["metadata"]["annotations"] = json!({
+            "freshet.dev/places": self.valid.pods.places,
+            "freshet.dev/restart": self.valid.pods.restart_nonce,
+        });
+        let spec = json!({ "spec": {
+            "replicas": pods,
+            "serviceName": self.valid.name,
+            "podManagementPolicy": "Parallel",
+            "selector": { "matchLabels": selector },
+            "template": pod,
+            "updateStrategy": { "type": "RollingUpdate" },
+        } });
+        self.child(ChildKind::StatefulSet, &self.valid.name, Component::Worker, spec)
+    }
+
+    /// A Job that looks whether the revision can run with `slots` workers, and hands out the generation.
+    #[must_use]
+    pub fn preflight(&self, attempt: u32, slots: u32) -> Child {
+        let (job, revision) = (&self.valid.name, &self.valid.revision);
+        let container = json!({
+            "name": "preflight",
+            "args": ["preflight", MANIFESTS, "--slots", slots.to_string(), "--report", "/dev/termination-log"],
+            "env": self.environment(),
+        });
+        let candidate = names::preflight_manifests(job, revision);
+        let mut pod = self.pod(container, &candidate, Component::Preflight, Vec::new());
+        pod["spec"]["restartPolicy"] = json!("Never");
+        let about = json!({ names::REVISION: revision, names::ATTEMPT: attempt.to_string() });
+        merge(&mut pod["metadata"]["labels"], about.clone());
+        let more = json!({
+            "metadata": { "labels": about },
+            "spec": {
+                // The operator tries again itself: it tells refusals from what may heal.
+                "backoffLimit": 0,
+                "activeDeadlineSeconds": PREFLIGHT_SECONDS,
+                "ttlSecondsAfterFinished": PREFLIGHT_KEPT_SECONDS,
+                "template": pod,
+            },
+        });
+        self.child(ChildKind::Job, &names::preflight(job, revision, attempt), Component::Preflight, more)
+    }
+
+    /// Credentials, by reference: the operator never sees them.
+    fn environment(&self) -> Vec<Value> {
+        let Some(secret) = &self.valid.pods.s3_secret else { return Vec::new() };
+        let key = |name: &str, optional: bool| {
+            let mut from = json!({ "name": secret, "key": name });
+            if optional {
+                from["optional"] = json!(true);
+            }
+            json!({ "name": name, "valueFrom": { "secretKeyRef": from } })
+        };
+        vec![key("AWS_ACCESS_KEY_ID", false), key("AWS_SECRET_ACCESS_KEY", false), key("AWS_SESSION_TOKEN", true)]
+    }
+
+    /// A pod template around one container.
+    fn pod(&self, container: Value, manifests: &str, component: Component, volumes: Vec<Value>) -> Value {
+        let pods = &self.valid.pods;
+        let mut container = container;
+        merge(
+            &mut container,
+            json!({
+                "image": pods.image,
+                "imagePullPolicy": pods.image_pull_policy,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": { "drop": ["ALL"] },
+                },
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+            }),
+        );
+        let mut mounts = vec![
+            json!({ "name": "job", "mountPath": MANIFESTS, "readOnly": true }),
+            json!({ "name": "tmp", "mountPath": "/tmp" }),
+        ];
+        mounts.extend(container["volumeMounts"].as_array().cloned().unwrap_or_default());
+        container["volumeMounts"] = json!(mounts);
+        let mut all = vec![
+            // Only our file: whoever adds one to the ConfigMap does not add it to the job.
+            json!({ "name": "job", "configMap": { "name": manifests, "items": [{ "key": FILE, "path": FILE }] } }),
+            json!({ "name": "tmp", "emptyDir": { "sizeLimit": "64Mi" } }),
+        ];
+        all.extend(volumes);
+        let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| {
+            json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS })
+        });
+        let template = pods.template.as_ref();
+        let own = template.map(|template| &template.tolerations).into_iter().flatten();
+        let own = own.filter_map(|toleration| serde_json::to_value(toleration).ok());
+        let tolerations: Vec<Value> = lost.into_iter().chain(own).collect();
+        let mut spec = json!({
+            "serviceAccountName": self.account(),
+            "automountServiceAccountToken": pods.service_account.is_some(),
+            "enableServiceLinks": false,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "containers": [container],
+            "volumes": all,
+            "tolerations": tolerations,
+        });
+        if !pods.image_pull_secrets.is_empty() {
+            let secrets: Vec<Value> = pods.image_pull_secrets.iter().map(|name| json!({ "name": name })).collect();
+            spec["imagePullSecrets"] = json!(secrets);
+        }
+        let nodes: Option<&BTreeMap<String, String>> = template.map(|template| &template.node_selector);
+        if let Some(nodes) = nodes.filter(|nodes| !nodes.is_empty()) {
+            spec["nodeSelector"] = json!(nodes);
+        }
+        json!({ "metadata": { "labels": names::labels(&self.valid.name, component) }, "spec": spec })
+    }
+}
+
+/// Adds the fields of `more`, map into map.
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (name, value) in more {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more,
+    }
+}
+
+/// Whether `actual` lacks, or has otherwise, anything that `desired` has. What others added is theirs; a list is
+/// ours as a whole.
+#[must_use]
+pub fn differs(desired: &Value, actual: &Value) -> bool {
+    match (desired, actual) {
+        (Value::Object(desired), Value::Object(actual)) => desired.iter().any(|(name, value)| {
+            let empty = || matches!(value, Value::Object(fields) if fields == &Map::new());
+            actual.get(name).map_or_else(|| !empty(), |actual| differs(value, actual))
+        }),
+        (Value::Array(desired), Value::Array(actual)) => {
+            desired.len() != actual.len()
+                || desired.iter().zip(actual).any(|(desired, actual)| differs(desired, actual))
+        }
+        (desired, actual) => desired != actual,
+    }
+}

@@ -1,0 +1,338 @@
+//! Pure: from facts to what is done next. A pass does what [`decide`] says and ends; the next one looks again.
+//!
+//! ```text
+//! spec refused ─▶ Refused: what runs goes on
+//!    │ good
+//! Topics not ready ─▶ WaitingForTopics
+//!    │ ready
+//! this revision not checked yet ─▶ Checking: a preflight Job looks at state, store, brokers, rights, and hands out
+//!    │                             the generation; running workers take it over by themselves
+//!    │ checked                     ─▶ CheckFailed: tried again after a while; what runs goes on
+//! StatefulSet and assignment ─▶ Starting, Rescaling, Running
+//! ```
+//!
+//! # The order of scaling
+//! More workers: first the pods, then, when all of them stand by, the assignment. Fewer: first the assignment, then,
+//! when the workers that stay run it, the pods. So a slot that has tasks always has a pod.
+//!
+//! # What is written before it is done
+//! A revision is accepted by writing the workers' ConfigMap with the preflight's report beside it. Before that the
+//! StatefulSet is not touched, after it there is only forward. The number of a generation is the store's matter.
+
+use freshet_crds::control::{PreflightReport, WorkerPhase};
+use freshet_crds::reasons::Kind;
+
+use super::facts::{Facts, PreflightFact, PreflightFailure, PreflightState};
+use super::pods::Trouble;
+use super::validate::{Refusal, Valid};
+
+/// What is done next, and where the job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Where it stands.
+    pub stage: Stage,
+    /// What is done, in this order; the first that fails ends the pass.
+    pub actions: Vec<Action>,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// The spec can't work. What runs goes on.
+    Refused(Refusal),
+    /// A Topic that the job names was not there yet when both were applied: it may be on its way.
+    Arriving(Refusal),
+    /// Topics that it names are not ready; each with why.
+    WaitingForTopics(Vec<String>),
+    /// A preflight looks at the revision. `last`: why the attempt before it failed.
+    Checking {
+        /// Which attempt it is, from 1.
+        attempt: u32,
+        /// What keeps its pod from running.
+        trouble: Option<Trouble>,
+        /// Why the attempt before failed.
+        last: Option<PreflightFailure>,
+    },
+    /// The preflight found that it can't run; it is tried again after a while.
+    CheckFailed(PreflightFailure),
+    /// Workers get their tasks, or run: how well is the workers' to say.
+    Running,
+    /// The revision is accepted, and not all workers run it yet.
+    TakingOver {
+        /// The generation that they take over.
+        generation: u64,
+    },
+    /// The number of workers changes.
+    Rescaling {
+        /// How many slots the assignment has.
+        from: u32,
+        /// How many are asked for.
+        to: u32,
+        /// What is waited for.
+        step: RescaleStep,
+    },
+    /// Workers commit a last epoch and go; so many are left.
+    Suspending(usize),
+    /// Suspended as asked.
+    Suspended,
+    /// The resource is deleted; so many workers are left.
+    Deleting(usize),
+}
+
+/// What a change of the number of workers waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RescaleStep {
+    /// The new pods, which are to stand by.
+    Pods,
+    /// The workers that stay, which are to run the new assignment.
+    Assignment,
+}
+
+/// One thing that is done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Keep the resource until its workers have stopped.
+    AddFinalizer,
+    /// Let the resource go. `waited_for`: what was not waited for any longer.
+    RemoveFinalizer {
+        /// Workers that were left when the deadline passed.
+        waited_for: Option<String>,
+    },
+    /// Make what a preflight needs, and the preflight.
+    StartPreflight {
+        /// Which attempt it is.
+        attempt: u32,
+        /// How many slots the assignment is to have.
+        slots: u32,
+    },
+    /// Remove preflight Jobs that nobody reads any more.
+    RemovePreflights(Vec<String>),
+    /// Write the workers' ConfigMap: the revision is accepted.
+    Accept(Box<PreflightReport>),
+    /// Make or mend the workers' children, with so many pods.
+    ApplyWorkers {
+        /// How many pods.
+        pods: u32,
+    },
+    /// Only change how many pods there are: what they run is not the spec's.
+    ResizeWorkers {
+        /// How many pods.
+        pods: u32,
+    },
+    /// Ask a worker to hand out the next generation.
+    HandOut {
+        /// How many slots it is to have.
+        slots: u32,
+    },
+    /// Remove a pod whose node is lost: the StatefulSet would wait for it for ever, and the fences keep it apart.
+    ForceDelete {
+        /// The pod's name.
+        pod: String,
+    },
+}
+
+/// How long after a failed preflight the next one starts. It should be well below what a person who mended
+/// something waits for.
+const RETRY_MS: i64 = 8_000;
+
+/// How long a job and its Topics may take to arrive after one another.
+const ARRIVAL_MS: i64 = 5_000;
+
+/// How long a pod may outlive its grace period before its node counts as lost.
+const LOST_MS: i64 = 10_000;
+
+/// What is done next.
+#[must_use]
+pub fn decide(facts: &Facts, deletion_deadline_ms: i64) -> Decision {
+    if let Some(since) = facts.deleted_ms {
+        return delete(facts, since, deletion_deadline_ms);
+    }
+    let mut actions = Vec::new();
+    if !facts.finalizer {
+        actions.push(Action::AddFinalizer);
+    }
+    actions.extend(lost_pods(facts));
+    let stage = match &facts.valid {
+        Err(refusal) => refused(facts, refusal),
+        Ok(valid) if valid.suspended => suspend(facts, &mut actions),
+        Ok(valid) => run(facts, valid, &mut actions),
+    };
+    let stale = stale_preflights(facts);
+    if !stale.is_empty() {
+        actions.push(Action::RemovePreflights(stale));
+    }
+    Decision { stage, actions }
+}
+
+fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
+    let mut actions: Vec<Action> = lost_pods(facts).collect();
+    let left = facts.workers.len();
+    if !facts.finalizer {
+        return Decision { stage: Stage::Deleting(left), actions: Vec::new() };
+    }
+    if facts.asked_pods.is_some_and(|pods| pods > 0) {
+        actions.push(Action::ResizeWorkers { pods: 0 });
+    }
+    let overdue = facts.now_ms - since >= deadline_ms;
+    if overdue || (left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0)) {
+        let names = || facts.workers.iter().map(|worker| worker.pod.name.as_str()).collect::<Vec<_>>().join(", ");
+        actions.push(Action::RemoveFinalizer { waited_for: (left > 0).then(names) });
+    }
+    Decision { stage: Stage::Deleting(left), actions }
+}
+
+fn refused(facts: &Facts, refusal: &Refusal) -> Stage {
+    let young = facts.now_ms - facts.created_ms < ARRIVAL_MS;
+    if young && refusal.reason == &freshet_crds::reasons::TOPIC_NOT_FOUND {
+        Stage::Arriving(refusal.clone())
+    } else {
+        Stage::Refused(refusal.clone())
+    }
+}
+
+fn suspend(facts: &Facts, actions: &mut Vec<Action>) -> Stage {
+    if facts.asked_pods.is_some_and(|pods| pods > 0) {
+        actions.push(Action::ResizeWorkers { pods: 0 });
+    }
+    let left = facts.workers.len();
+    if left > 0 || facts.asked_pods.is_some_and(|pods| pods > 0) { Stage::Suspending(left) } else { Stage::Suspended }
+}
+
+fn run(facts: &Facts, valid: &Valid, actions: &mut Vec<Action>) -> Stage {
+    match &facts.accepted {
+        Some(accepted) if accepted.revision == valid.revision => workers(facts, valid, &accepted.report, actions),
+        _ => check(facts, valid, actions),
+    }
+}
+
+/// The revision was not accepted yet: a preflight looks at it.
+fn check(facts: &Facts, valid: &Valid, actions: &mut Vec<Action>) -> Stage {
+    let slots = facts.running().map(|(_, slots)| slots).or(facts.asked_pods).filter(|slots| *slots > 0);
+    let slots = slots.unwrap_or(valid.replicas);
+    let of_revision = facts.preflights.iter().filter(|preflight| preflight.revision == valid.revision);
+    let mut attempts: Vec<&PreflightFact> = of_revision.collect();
+    attempts.sort_by_key(|preflight| preflight.attempt);
+    let before = |attempt: u32| {
+        attempts.iter().rev().filter(|preflight| preflight.attempt < attempt).find_map(|preflight| {
+            match &preflight.state {
+                PreflightState::Failed(failure) => Some(failure.clone()),
+                _ => None,
+            }
+        })
+    };
+    match attempts.last() {
+        None if !facts.unready_topics.is_empty() => Stage::WaitingForTopics(facts.unready_topics.clone()),
+        None => {
+            actions.push(Action::StartPreflight { attempt: 1, slots });
+            Stage::Checking { attempt: 1, trouble: None, last: None }
+        }
+        Some(PreflightFact { attempt, state: PreflightState::Running(trouble), .. }) => {
+            Stage::Checking { attempt: *attempt, trouble: trouble.clone(), last: before(*attempt) }
+        }
+        Some(PreflightFact { state: PreflightState::Passed(report), .. }) => {
+            actions.push(Action::Accept(Box::new(report.clone())));
+            workers(facts, valid, report, actions)
+        }
+        Some(PreflightFact { attempt, state: PreflightState::Failed(failure), .. }) => {
+            if facts.now_ms - failure.at_ms >= RETRY_MS {
+                actions.push(Action::StartPreflight { attempt: attempt + 1, slots });
+                Stage::Checking { attempt: attempt + 1, trouble: None, last: Some(failure.clone()) }
+            } else {
+                Stage::CheckFailed(failure.clone())
+            }
+        }
+    }
+}
+
+/// Preflights that nobody reads any more: of other revisions, and attempts that a later one has replaced.
+fn stale_preflights(facts: &Facts) -> Vec<String> {
+    let Ok(valid) = &facts.valid else { return Vec::new() };
+    let newest = |finished: bool| {
+        facts
+            .preflights
+            .iter()
+            .filter(|preflight| preflight.revision == valid.revision)
+            .filter(|preflight| !finished || !matches!(preflight.state, PreflightState::Running(_)))
+            .map(|preflight| preflight.attempt)
+            .max()
+    };
+    // The last that ended is kept until the next one has: it says why things are as they are.
+    let kept = newest(true).or(newest(false)).unwrap_or(0);
+    let stale =
+        facts.preflights.iter().filter(|preflight| preflight.revision != valid.revision || preflight.attempt < kept);
+    stale.map(|preflight| preflight.name.clone()).collect()
+}
+
+/// The revision is accepted: pods and assignment.
+fn workers(facts: &Facts, valid: &Valid, report: &PreflightReport, actions: &mut Vec<Action>) -> Stage {
+    let wanted = valid.replicas;
+    let Some((generation, slots)) = facts.running() else {
+        // Nobody has said what runs. The stored assignment may have more slots than are asked for, and never has
+        // a pod too few; pods are taken away only when a worker has confirmed the assignment.
+        let known = report.slots.unwrap_or(wanted).max(facts.asked_pods.unwrap_or(0));
+        actions.push(Action::ApplyWorkers { pods: known.max(wanted) });
+        return Stage::Running;
+    };
+    let runs_it = |slot: u32| {
+        facts.worker(slot).and_then(|worker| worker.status.as_ref()?.as_ref().ok()).is_some_and(|status| {
+            // A worker without tasks holds no generation, and has nothing to take over.
+            status.generation == Some(generation)
+                && matches!(status.phase, WorkerPhase::Running | WorkerPhase::StandingBy)
+                || status.generation.is_none() && status.phase == WorkerPhase::StandingBy
+        })
+    };
+    let handed_out = report.generation.unwrap_or(0);
+    let stage = if generation < handed_out { Stage::TakingOver { generation: handed_out } } else { Stage::Running };
+    if slots < wanted {
+        actions.push(Action::ApplyWorkers { pods: wanted });
+        let stands_by = |slot: u32| {
+            let answer = facts.worker(slot).and_then(|worker| worker.status.as_ref()?.as_ref().ok());
+            answer.is_some_and(|status| status.ready)
+        };
+        let there = (slots..wanted).all(stands_by);
+        if there && generation >= handed_out {
+            actions.push(Action::HandOut { slots: wanted });
+        }
+        let step = if there { RescaleStep::Assignment } else { RescaleStep::Pods };
+        return Stage::Rescaling { from: slots, to: wanted, step };
+    }
+    if slots > wanted {
+        actions.push(Action::ApplyWorkers { pods: slots.max(facts.asked_pods.unwrap_or(0)) });
+        if generation >= handed_out {
+            actions.push(Action::HandOut { slots: wanted });
+        }
+        return Stage::Rescaling { from: slots, to: wanted, step: RescaleStep::Assignment };
+    }
+    let surplus = facts.asked_pods.is_some_and(|pods| pods > wanted);
+    if surplus && !(0..wanted).all(runs_it) {
+        actions.push(Action::ApplyWorkers { pods: facts.asked_pods.unwrap_or(wanted) });
+        let from = facts.asked_pods.unwrap_or(wanted);
+        return Stage::Rescaling { from, to: wanted, step: RescaleStep::Assignment };
+    }
+    actions.push(Action::ApplyWorkers { pods: wanted });
+    stage
+}
+
+fn lost_pods(facts: &Facts) -> impl Iterator<Item = Action> + '_ {
+    let lost = facts
+        .workers
+        .iter()
+        .filter(|worker| worker.pod.gone_by_ms.is_some_and(|gone_by| facts.now_ms - gone_by > LOST_MS));
+    lost.map(|worker| Action::ForceDelete { pod: worker.pod.name.clone() })
+}
+
+/// The kind of a reason that a report names; one that this build does not know is taken for one that may pass when
+/// the report's maker said so.
+#[must_use]
+pub fn kind_of(reason: &str, refused: bool) -> Kind {
+    match freshet_crds::reasons::find(reason).map(|reason| reason.kind) {
+        Some(Kind::Good) | None => {
+            if refused {
+                Kind::Stalled
+            } else {
+                Kind::Passing
+            }
+        }
+        Some(kind) => kind,
+    }
+}

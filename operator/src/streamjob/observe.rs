@@ -1,0 +1,293 @@
+//! Does IO: gathers what one pass knows: the resource, its children as the watches have them, and what workers say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use freshet_crds::control::PreflightReport;
+use freshet_crds::reasons::{PREFLIGHT_FAILED, condition};
+use freshet_crds::{StreamJob, Topic};
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::runtime::watcher;
+use kube::{Resource, ResourceExt};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::build::{ChildKind, REPORT};
+use super::decide::kind_of;
+use super::facts::{Accepted, Facts, PreflightFact, PreflightFailure, PreflightState, WorkerFact};
+use super::names::{self, Component};
+use super::pods::{self, PodFact};
+use super::remembered::Remembered;
+use super::workers::Workers;
+use crate::clock::millis;
+use crate::conditions;
+use crate::context::Context;
+use crate::watch::{MANAGED_BY, Watched, api};
+
+/// The watches of children. Cheap to clone.
+#[derive(Clone)]
+pub struct ChildWatches {
+    /// ServiceAccounts.
+    pub accounts: Watched<ServiceAccount>,
+    /// ConfigMaps.
+    pub config_maps: Watched<ConfigMap>,
+    /// Services.
+    pub services: Watched<Service>,
+    /// StatefulSets.
+    pub stateful_sets: Watched<StatefulSet>,
+    /// PodDisruptionBudgets.
+    pub budgets: Watched<PodDisruptionBudget>,
+    /// Jobs.
+    pub jobs: Watched<Job>,
+    /// Pods.
+    pub pods: Watched<Pod>,
+}
+
+impl ChildWatches {
+    /// Begins to watch everything that carries our label.
+    pub fn start(context: &Context, tasks: &mut JoinSet<()>) -> Self {
+        let (client, namespace) = (&context.client, context.config.watch_namespace.as_deref());
+        let config = || watcher::Config::default().labels(MANAGED_BY);
+        Self {
+            accounts: Watched::start(api(client, namespace), config(), tasks),
+            config_maps: Watched::start(api(client, namespace), config(), tasks),
+            services: Watched::start(api(client, namespace), config(), tasks),
+            stateful_sets: Watched::start(api(client, namespace), config(), tasks),
+            budgets: Watched::start(api(client, namespace), config(), tasks),
+            jobs: Watched::start(api(client, namespace), config(), tasks),
+            pods: Watched::start(api(client, namespace), config(), tasks),
+        }
+    }
+
+    /// Completes once everything that was there is known: what is not seen yet must not be taken for missing.
+    pub async fn known(&self) {
+        tokio::join!(
+            self.accounts.known(),
+            self.config_maps.known(),
+            self.services.known(),
+            self.stateful_sets.known(),
+            self.budgets.known(),
+            self.jobs.known(),
+            self.pods.known(),
+        );
+    }
+}
+
+/// The children of one job, as the watches have them.
+#[derive(Debug, Default)]
+pub struct Children {
+    objects: BTreeMap<(ChildKind, String), Value>,
+    /// How many of the StatefulSet's pods there are, as its controller says.
+    pub pods: Option<i32>,
+    /// Whether this process has made the Secret with the control token, or found it there.
+    pub secret_made: bool,
+}
+
+impl Children {
+    /// A child as it is.
+    #[must_use]
+    pub fn json(&self, kind: ChildKind, name: &str) -> Option<Value> {
+        self.objects.get(&(kind, name.to_owned())).cloned()
+    }
+
+    /// Names of the ConfigMaps that preflights read.
+    pub fn candidates(&self) -> impl Iterator<Item = String> {
+        let of_preflight = |((kind, _), object): &(&(ChildKind, String), &Value)| {
+            *kind == ChildKind::ConfigMap && object["metadata"]["labels"][names::COMPONENT] == "preflight"
+        };
+        self.objects.iter().filter(of_preflight).map(|((_, name), _)| name.clone())
+    }
+
+    fn add<K>(&mut self, kind: ChildKind, watched: &Watched<K>, job: &StreamJob)
+    where
+        K: Resource<DynamicType = ()> + Clone + serde::Serialize + 'static,
+    {
+        for object in watched.store.state_filter(|object| belongs(object, job)) {
+            match serde_json::to_value(&*object) {
+                Ok(json) => {
+                    self.objects.insert((kind, object.name_any()), json);
+                }
+                Err(error) => tracing::warn!(%error, "an object can't be read"),
+            }
+        }
+    }
+}
+
+/// Whether an object is a child of this very job.
+fn belongs(object: &impl Resource, job: &StreamJob) -> bool {
+    let meta = object.meta();
+    meta.namespace == job.metadata.namespace
+        && meta.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
+}
+
+/// Whether a pod carries the labels of this job's component.
+fn is_of(pod: &Pod, job: &StreamJob, component: Component) -> bool {
+    let label = |name: &str| pod.labels().get(name).map(String::as_str);
+    pod.metadata.namespace == job.metadata.namespace
+        && label(names::INSTANCE) == job.metadata.name.as_deref()
+        && label(names::COMPONENT) == Some(component.label())
+}
+
+/// What one pass needs to look.
+pub struct Eyes<'a> {
+    /// The context.
+    pub context: &'a Context,
+    /// All Topics.
+    pub topics: &'a Watched<Topic>,
+    /// The children.
+    pub children: &'a ChildWatches,
+    /// Talks to workers.
+    pub workers: &'a Workers,
+    /// What was found in specs before.
+    pub remembered: &'a Remembered,
+    /// The job's control token.
+    pub token: &'a str,
+}
+
+impl Eyes<'_> {
+    /// Looks at everything once.
+    pub async fn look(&self, job: &StreamJob) -> (Facts, Children) {
+        let children = self.children_of(job);
+        let namespace = job.namespace();
+        let topics = self.topics.store.state_filter(|topic| topic.namespace() == namespace);
+        let valid = self.remembered.validate(job, &topics, &self.context.config);
+        let used = valid.as_ref().map(|valid| valid.topics.clone()).unwrap_or_default();
+        let facts = Facts {
+            now_ms: self.context.clock.now_ms(),
+            created_ms: job.metadata.creation_timestamp.as_ref().map_or(0, millis),
+            deleted_ms: job.metadata.deletion_timestamp.as_ref().map(millis),
+            finalizer: job.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER),
+            unready_topics: used.iter().filter_map(|name| unready(name, &topics)).collect(),
+            accepted: accepted(job, &children),
+            asked_pods: children
+                .json(ChildKind::StatefulSet, &job.name_any())
+                .and_then(|set| u32::try_from(set["spec"]["replicas"].as_i64()?).ok()),
+            workers: self.workers_of(job).await,
+            preflights: self.preflights(job),
+            valid,
+        };
+        (facts, children)
+    }
+
+    fn children_of(&self, job: &StreamJob) -> Children {
+        let watches = self.children;
+        let mut children = Children::default();
+        children.add(ChildKind::ServiceAccount, &watches.accounts, job);
+        children.add(ChildKind::ConfigMap, &watches.config_maps, job);
+        children.add(ChildKind::Service, &watches.services, job);
+        children.add(ChildKind::StatefulSet, &watches.stateful_sets, job);
+        children.add(ChildKind::PodDisruptionBudget, &watches.budgets, job);
+        children.add(ChildKind::Job, &watches.jobs, job);
+        children.pods = children
+            .json(ChildKind::StatefulSet, &job.name_any())
+            .and_then(|set| i32::try_from(set["status"]["replicas"].as_i64()?).ok());
+        children
+    }
+
+    /// All workers' pods, and what those say that can be asked, side by side.
+    async fn workers_of(&self, job: &StreamJob) -> Vec<WorkerFact> {
+        let secret = names::secret(&job.name_any());
+        let pods = self.children.pods.store.state_filter(|pod| is_of(pod, job, Component::Worker));
+        let ask = |pod: PodFact| {
+            let secret = &secret;
+            async move {
+                let slot = pod.ordinal.unwrap_or(u32::MAX);
+                let status = match &pod.ip {
+                    Some(ip) if pod.trouble.is_none() => {
+                        Some(self.workers.status(ip, self.token, secret).await.map_err(|error| error.to_string()))
+                    }
+                    _ => None,
+                };
+                WorkerFact { pod, slot, status }
+            }
+        };
+        let live = pods.iter().filter(|pod| !ended(pod)).map(|pod| pods::fact(pod));
+        let mut workers = join_all(live.map(ask)).await;
+        workers.sort_by_key(|worker| worker.slot);
+        workers
+    }
+
+    fn preflights(&self, job: &StreamJob) -> Vec<PreflightFact> {
+        let pods = self.children.pods.store.state_filter(|pod| is_of(pod, job, Component::Preflight));
+        let jobs = self.children.jobs.store.state_filter(|child| belongs(child, job));
+        let fact = |child: &Arc<Job>| {
+            let name = child.name_any();
+            let label = |label: &str| child.labels().get(label).cloned();
+            let of_job = |pod: &&Arc<Pod>| pod.labels().get("job-name") == Some(&name);
+            let pod = pods.iter().find(of_job).map(|pod| pods::fact(pod));
+            Some(PreflightFact {
+                revision: label(names::REVISION)?,
+                attempt: label(names::ATTEMPT)?.parse().ok()?,
+                state: preflight_state(child, pod),
+                name,
+            })
+        };
+        jobs.iter().filter(|child| child.metadata.deletion_timestamp.is_none()).filter_map(fact).collect()
+    }
+}
+
+/// A pod that is over for good is no worker: its StatefulSet makes another.
+fn ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Succeeded") && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn unready(name: &str, topics: &[Arc<Topic>]) -> Option<String> {
+    let topic = topics.iter().find(|topic| topic.name_any() == name)?;
+    let status = topic.status.as_ref();
+    let seen = status.is_some_and(|status| Some(status.observed_generation) == topic.metadata.generation);
+    let ready = status.and_then(|status| conditions::find(&status.conditions, condition::READY));
+    match ready {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) if seen => Some(format!("Topic {name} is not ready: {}: {}", ready.reason, ready.message)),
+        _ => Some(format!("Topic {name} is not ready: it was not reconciled yet")),
+    }
+}
+
+fn accepted(job: &StreamJob, children: &Children) -> Option<Accepted> {
+    let map = children.json(ChildKind::ConfigMap, &job.name_any())?;
+    let report = map["metadata"]["annotations"][REPORT].as_str()?;
+    let report: PreflightReport = serde_json::from_str(report).ok()?;
+    let revision = map["metadata"]["labels"][names::REVISION].as_str()?.to_owned();
+    Some(Accepted { revision, report })
+}
+
+fn preflight_state(job: &Job, pod: Option<PodFact>) -> PreflightState {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ended =
+        |type_: &str| conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True");
+    let (complete, failed) = (ended("Complete"), ended("Failed"));
+    let report = pod.as_ref().and_then(|pod| serde_json::from_str::<PreflightReport>(pod.message.as_deref()?).ok());
+    let Some(end) = complete.or(failed) else {
+        return PreflightState::Running(pod.and_then(|pod| pod.trouble));
+    };
+    let at_ms = end.last_transition_time.as_ref().map_or(0, millis);
+    match report {
+        Some(report) if report.ok && complete.is_some() => PreflightState::Passed(report),
+        Some(report) => {
+            // Exit code 2 is a refusal, 1 may heal; a reason that is known says it itself.
+            PreflightState::Failed(PreflightFailure {
+                kind: kind_of(&report.reason, true),
+                reason: report.reason,
+                message: report.message,
+                at_ms,
+            })
+        }
+        None => {
+            let trouble = pod.as_ref().and_then(|pod| pod.trouble.clone());
+            let words = pod.and_then(|pod| pod.message).unwrap_or_default();
+            let why = trouble.map(|trouble| format!("{}: {}", trouble.reason, trouble.message));
+            let why = why.unwrap_or_else(|| end.message.clone().unwrap_or_default());
+            PreflightState::Failed(PreflightFailure {
+                reason: PREFLIGHT_FAILED.name.to_owned(),
+                kind: PREFLIGHT_FAILED.kind,
+                message: format!("the preflight Job {} ended without a report: {why} {words}", job.name_any()),
+                at_ms,
+            })
+        }
+    }
+}
