@@ -5,8 +5,7 @@
 //! optional fields guard both "has it" and its value, so that setting, unsetting and changing are caught.
 //!
 //! The API server bounds what a rule may cost by the schema's `maxItems` and `maxLength`: a rule that
-//! walks a list needs them on it. Of a number made a text by `string()` it knows no length, and refuses the whole
-//! definition where one is added to another text: figures go into messages by `format()`.
+//! walks a list needs them on it.
 
 use kube::core::{Message, Rule};
 
@@ -15,8 +14,9 @@ use kube::core::{Message, Rule};
 pub struct CelRule {
     /// A Boolean expression over `self` (and `oldSelf`).
     pub rule: &'static str,
-    /// What is shown when it is false: a text, or a CEL expression that gives one.
-    pub message: CelMessage,
+    /// What is shown when it is false. A text and no CEL expression: API servers count what an expression that makes
+    /// texts may cost, and refuse those over names and numbers.
+    pub message: &'static str,
     /// The field to blame, relative to where the rule is attached.
     pub field_path: Option<&'static str>,
     /// The fields that it reads, relative to where it is attached, through lists without index: where one
@@ -24,22 +24,9 @@ pub struct CelRule {
     pub reads: &'static [&'static str],
 }
 
-/// What a broken rule shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CelMessage {
-    /// This text.
-    Text(&'static str),
-    /// The value of this CEL expression.
-    Expression(&'static str),
-}
-
 impl CelRule {
     const fn new(reads: &'static [&'static str], rule: &'static str, message: &'static str) -> Self {
-        Self { rule, message: CelMessage::Text(message), field_path: None, reads }
-    }
-
-    const fn saying(reads: &'static [&'static str], rule: &'static str, expression: &'static str) -> Self {
-        Self { rule, message: CelMessage::Expression(expression), field_path: None, reads }
+        Self { rule, message, field_path: None, reads }
     }
 
     const fn at(mut self, field_path: &'static str) -> Self {
@@ -50,11 +37,7 @@ impl CelRule {
 
 impl From<CelRule> for Rule {
     fn from(rule: CelRule) -> Self {
-        let message = match rule.message {
-            CelMessage::Text(text) => Message::Message(text.to_owned()),
-            CelMessage::Expression(expression) => Message::Expression(expression.to_owned()),
-        };
-        let with_message = Self::new(rule.rule).message(message);
+        let with_message = Self::new(rule.rule).message(Message::Message(rule.message.to_owned()));
         match rule.field_path {
             Some(path) => with_message.field_path(path),
             None => with_message,
@@ -86,14 +69,11 @@ pub const TOPIC_NAME_FIXED: CelRule = CelRule::new(
 .at(".topicName");
 
 /// Kafka can't shrink a topic.
-pub const PARTITIONS_GROW: CelRule = CelRule::saying(
+pub const PARTITIONS_GROW: CelRule = CelRule::new(
     &["partitions"],
     "(has(self.partitions) ? self.partitions : 1) >= (has(oldSelf.partitions) ? oldSelf.partitions : 1)",
-    "has(self.partitions) \
-     ? '%d is fewer than the former %d; Kafka can\\'t shrink a topic. Set as many as before or more, or make a new Topic'\
-     .format([self.partitions, has(oldSelf.partitions) ? oldSelf.partitions : 1]) \
-     : '1 (the default) is fewer than the former %d; Kafka can\\'t shrink a topic. Set as many as before or more, or make \
-     a new Topic'.format([has(oldSelf.partitions) ? oldSelf.partitions : 1])",
+    "fewer partitions than before (the default is 1); Kafka can't shrink a topic. Set as many as before or more, or \
+     make a new Topic",
 )
 .at(".partitions");
 
@@ -139,11 +119,11 @@ pub const IDLE_TIMEOUT_POSITIVE: CelRule = CelRule::new(
 .at(".idleTimeout");
 
 /// Children and internal topics are named after the job.
-pub const JOB_NAME_SHORT: CelRule = CelRule::saying(
+pub const JOB_NAME_SHORT: CelRule = CelRule::new(
     &["metadata.name"],
     "size(self.metadata.name) <= 40",
-    "'the name of a StreamJob has at most 40 characters, this one has %d; names of children and internal topics come from \
-     it. Shorten metadata.name'.format([size(self.metadata.name)])",
+    "the name of a StreamJob has at most 40 characters; names of children and internal topics come from it. Shorten \
+     metadata.name",
 );
 
 /// Children's names are DNS labels, and internal topics' names are split at dots.
