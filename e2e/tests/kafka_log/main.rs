@@ -4,6 +4,7 @@
 //! those that kill a broker start one for themselves.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
+mod admin;
 mod consumer;
 mod offsets;
 mod outage;

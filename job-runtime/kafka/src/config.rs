@@ -80,6 +80,11 @@ impl KafkaConfig {
         self.with_extra(config)
     }
 
+    /// For administration.
+    pub(crate) fn for_administration(&self) -> ClientConfig {
+        self.with_extra(self.base())
+    }
+
     /// For reading the committed offsets of `group`.
     pub(crate) fn for_group(&self, group: &str, isolation: Isolation) -> ClientConfig {
         let mut config = self.with_extra(self.base());

@@ -27,6 +27,11 @@ impl Events {
         self.denied.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets that error: the brokers have answered since.
+    pub(crate) fn forgive(&self) {
+        *self.denied.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// The first delivery that failed since this was last asked.
     pub(crate) fn take_undelivered(&self) -> Option<LogError> {
         self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -25,11 +25,11 @@
 //!
 //! # Rooms
 //! `config` makes librdkafka's settings for each role, [`error`] sorts its errors by what a caller can do,
-//! `native` is the one room with unsafe code, `reader` and `buffer` are the consumer, `writer` the
-//! producer, `query` and `admin` everything else, [`bulk`] loads and recounts topics outside any slot, [`bare`] is the
-//! yardstick of the benchmarks.
+//! `native` and [`admin`]'s are the two rooms with unsafe code, `reader` and `buffer` are the consumer, `writer`
+//! the producer, `query` and `records` the rest of the trait, [`bulk`] loads and recounts topics outside any
+//! slot, [`bare`] is the yardstick of the benchmarks, and [`admin`] administers a cluster.
 
-mod admin;
+pub mod admin;
 pub mod bare;
 mod buffer;
 pub mod bulk;
@@ -39,6 +39,7 @@ mod events;
 mod native;
 mod query;
 mod reader;
+mod records;
 mod thread;
 mod writer;
 
@@ -50,8 +51,10 @@ use freshet_log::{
     Bounds, CommittedOffset, Consumer, Log, LogError, Producer, StartPosition, TopicPartition, TopicSpec,
 };
 
+pub use admin::Admin;
 pub use config::KafkaConfig;
 
+use admin::{NewTopic, Trouble};
 use query::Query;
 
 /// Producers that [`Log::fence`] initialises side by side: enough to hide the round trips, few enough not to
@@ -101,7 +104,7 @@ impl Log for KafkaLog {
             return Ok(());
         }
         let names: Vec<_> = missing.iter().map(|topic| topic.name.clone()).collect();
-        admin::create_topics(&self.config, missing).await?;
+        create_topics(&self.config, missing).await?;
         for name in names {
             self.wait_until_known(&name).await?;
         }
@@ -140,7 +143,7 @@ impl Log for KafkaLog {
     }
 
     async fn delete_records(&self, before: &[(TopicPartition, i64)]) -> Result<(), LogError> {
-        admin::delete_records(&self.config, before.to_vec()).await
+        records::delete_records(&self.config, before.to_vec()).await
     }
 }
 
@@ -162,4 +165,26 @@ impl KafkaLog {
             }
         }
     }
+}
+
+/// Makes `topics`; one that is there already stays as it is.
+async fn create_topics(config: &KafkaConfig, topics: Vec<TopicSpec>) -> Result<(), LogError> {
+    let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
+    let new = topics.into_iter().map(|topic| NewTopic {
+        name: topic.name,
+        partitions: i32::try_from(topic.partitions).unwrap_or(i32::MAX),
+        replicas: topic.replicas.map(|replicas| i16::try_from(replicas).unwrap_or(i16::MAX)),
+        config: topic.config,
+    });
+    let answer = Admin::connect(config)?.create_topics(new.collect()).await;
+    let results = answer.map_err(|error| error.into_log_error("creating topics"))?;
+    for (name, result) in names.iter().zip(results) {
+        match result {
+            Err(error) if error.trouble != Trouble::Exists => {
+                return Err(error.into_log_error(&format!("creating topic {name}")));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }

@@ -1,48 +1,19 @@
-//! Making topics and deleting records.
+//! Deleting records.
 
 use std::future::Future;
 use std::time::Duration;
 
-use freshet_log::{LogError, TopicPartition, TopicSpec};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use freshet_log::{LogError, TopicPartition};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::config::{Isolation, KafkaConfig};
-use crate::error::{Action, Failure, classify};
+use crate::config::KafkaConfig;
+use crate::error::{Action, classify};
 use crate::events::Events;
 use crate::thread::away;
 
 type Client = AdminClient<Events>;
-
-/// Stands for the broker's own default.
-const BROKER_DEFAULT: i32 = -1;
-
-/// Makes `topics`; one that is there already stays as it is.
-pub(crate) async fn create_topics(config: &KafkaConfig, topics: Vec<TopicSpec>) -> Result<(), LogError> {
-    let config = config.clone();
-    away("freshet-admin", move || {
-        let mut wanted = Vec::with_capacity(topics.len());
-        for topic in &topics {
-            let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-            let replicas = TopicReplication::Fixed(topic.replicas.map_or(BROKER_DEFAULT, i32::from));
-            let new = NewTopic::new(&topic.name, partitions, replicas);
-            wanted.push(topic.config.iter().fold(new, |new, (name, value)| new.set(name, value)));
-        }
-        let (client, options) = open(&config)?;
-        let answer = wait_for(client.create_topics(&wanted, &options))?;
-        for topic in answer.map_err(|error| explain(&client, &error, "creating topics"))? {
-            match topic {
-                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-                Err((name, code)) => {
-                    return Err(Failure::of(code).classify(Action::Ask, &format!("creating topic {name}")));
-                }
-            }
-        }
-        Ok(())
-    })
-    .await
-}
 
 /// Deletes the records before each offset.
 pub(crate) async fn delete_records(config: &KafkaConfig, before: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
@@ -71,7 +42,7 @@ pub(crate) async fn delete_records(config: &KafkaConfig, before: Vec<(TopicParti
 }
 
 fn open(config: &KafkaConfig) -> Result<(Client, AdminOptions), LogError> {
-    let create = config.for_queries(Isolation::Committed).create_with_context(Events::default());
+    let create = config.for_administration().create_with_context(Events::default());
     let client: Client = create.map_err(|error| classify(&error, Action::Ask, "connecting"))?;
     // The broker's share must end before ours does.
     let limit = config.request_timeout;
