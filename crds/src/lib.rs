@@ -43,7 +43,10 @@ pub use streamjob::{
     StartType, StreamJob, StreamJobSpec, TaintEffect, TemplateSpec, TolerationOperator, WorkerResources,
     WorkerToleration,
 };
-pub use topic::{ColumnSpec, EventTimeSpec, FormatName, Partitioner, SchemaSpec, Topic, TopicSpec};
+pub use topic::{
+    ColumnSpec, DeletionPolicy, EventTimeSpec, FormatName, ManagementPolicy, Partitioner, SchemaSpec, Topic,
+    TopicKafkaSpec, TopicSpec,
+};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "freshet.dev";
@@ -53,6 +56,9 @@ pub const VERSION: &str = "v1alpha1";
 
 /// What stands in `apiVersion`.
 pub const API_VERSION: &str = "freshet.dev/v1alpha1";
+
+/// The finalizer of a Topic: while it is there, the operator has not yet let go of the Kafka topic.
+pub const TOPIC_FINALIZER: &str = "freshet.dev/topic";
 
 /// Defaults of optional fields. The schema does not carry them; whoever resolves a spec does.
 pub mod defaults {

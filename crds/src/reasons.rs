@@ -62,6 +62,9 @@ reasons! {
         "The job can run as its manifests say: plan, state, store, brokers, topics and rights were looked at.",
         "Nothing.";
 
+    OBSERVED = "Observed", Good,
+        "The Kafka topic is there and as the Topic says; managementPolicy is Observe, so nothing is written to it.",
+        "Nothing.";
     SUSPENDED = "Suspended", Good,
         "The job has no workers, as spec.state asks; its state is kept.",
         "Set spec.state to Running and it goes on where it stopped.";
@@ -145,6 +148,15 @@ reasons! {
     KAFKA_UNAVAILABLE = "KafkaUnavailable", Passing,
         "The Kafka cluster can't be reached or does not answer in time.",
         "Check spec.kafka.bootstrapServers, the network and the brokers; work goes on by itself once they answer.";
+    CREATING = "Creating", Passing,
+        "The Kafka topic is being made.",
+        "Wait.";
+    APPLYING = "Applying", Passing,
+        "Kafka took a change of the topic, but does not show it yet.",
+        "Wait. If it lasts, look at the brokers' controller.";
+    TOPIC_IN_USE = "TopicInUse", Passing,
+        "The Topic is being deleted, but StreamJobs still use it.",
+        "Delete the StreamJobs that the message names, or wait: after a deadline the Topic goes anyway, and the Kafka topic stays.";
     STORE_UNAVAILABLE = "StoreUnavailable", Passing,
         "The object store of spec.checkpoint.url can't be reached or fails.",
         "Check the store; work goes on by itself once it answers.";
@@ -173,14 +185,35 @@ reasons! {
     PARTITIONS_CANNOT_SHRINK = "PartitionsCannotShrink", Stalled,
         "The Topic wants fewer partitions than the Kafka topic has; Kafka can't shrink a topic.",
         "Set spec.partitions to what the topic has or more, or make a new Topic.";
+    PARTITIONS_IN_USE = "PartitionsInUse", Stalled,
+        "The Topic should get more partitions, but a StreamJob keeps state by the partitions that it has.",
+        "Set spec.partitions to what the topic has. To grow it, delete the job with its state first, or write to a new Topic.";
+    REPLICAS_CANNOT_CHANGE = "ReplicasCannotChange", Stalled,
+        "The Topic wants another number of replicas than the Kafka topic has; the operator does not move replicas.",
+        "Reassign the partitions with Kafka's own tool (kafka-reassign-partitions.sh), or set spec.replicas to what is there.";
+    CONFIG_REFUSED = "ConfigRefused", Stalled,
+        "The broker refuses an entry of spec.config. None of the entries that differ was changed.",
+        "Correct the entry that the message names.";
+    TOPIC_EXISTS = "TopicExists", Stalled,
+        "The Kafka topic was there before the Topic, and taking it over would change it, or its deletionPolicy would delete it.",
+        "Set managementPolicy to Adopt if that is right, or change the spec to what is there; Observe leaves the topic alone.";
+    TOPIC_CLAIMED = "TopicClaimed", Stalled,
+        "Another, older Topic names the same Kafka topic of the same cluster.",
+        "Delete one of the two, or set managementPolicy Observe on the one that only reads.";
+    TOPIC_DIFFERS = "TopicDiffers", Stalled,
+        "managementPolicy is Observe, and the Kafka topic is not as the Topic says.",
+        "Change the spec to what is there, or have the owner of the Kafka topic change it.";
+    TOPIC_DELETED = "TopicDeleted", Stalled,
+        "The Kafka topic was deleted behind the operator's back. It is not made again by itself: it would be empty.",
+        "To begin anew, delete the Topic and apply it again. If spec.kafka was changed to another cluster, change it back.";
     PARTITIONS_CHANGED = "PartitionsChanged", Stalled,
         "An input has another number of partitions than the job was planned for, and its state is placed by them.",
         "Start a new lineage; state that is keyed by the topic's own partitions can't be moved.";
     TOPIC_RECREATED = "TopicRecreated", Stalled,
         "The Kafka topic was deleted and made again: its records and offsets are not those that are known.",
-        "Decide what its readers are to do, then make a new Topic or a new lineage.";
+        "Decide what its readers are to do. To take the new Kafka topic, delete the Topic (the Kafka topic stays) and apply it again; a job needs a new lineage.";
     KAFKA_REFUSED = "KafkaRefused", Stalled,
-        "Kafka refuses a request as wrong: a setting that it does not know, a record that is too large, a topic that it can't make.",
+        "Kafka refuses a request as wrong: a setting that it does not know, a record that is too large, a topic that it can't make (more replicas than brokers, a policy).",
         "The message has Kafka's own words; change what they name.";
     UNAUTHORISED = "Unauthorised", Stalled,
         "Kafka or the object store refuses the job's credentials or rights.",

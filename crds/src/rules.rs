@@ -77,6 +77,14 @@ pub const PARTITIONS_GROW: CelRule = CelRule::new(
 )
 .at(".partitions");
 
+/// An entry has one owner.
+pub const MANAGED_OR_NOT: CelRule = CelRule::new(
+    &["config", "unmanagedConfig"],
+    "!has(self.unmanagedConfig) || !has(self.config) || self.unmanagedConfig.all(k, !(k in self.config))",
+    "an entry of unmanagedConfig is left as it is found, so config can't have it too: take it out of one of them",
+)
+.at(".unmanagedConfig");
+
 /// The key's columns are columns.
 pub const KEY_IS_COLUMNS: CelRule = CelRule::new(
     &["key", "columns.name"],
@@ -181,6 +189,7 @@ pub const ALL: &[(&str, &str, CelRule)] = &[
     ("Topic", "spec", TOPIC_NAME_NO_FOLDER),
     ("Topic", "spec", TOPIC_NAME_FIXED),
     ("Topic", "spec", PARTITIONS_GROW),
+    ("Topic", "spec", MANAGED_OR_NOT),
     ("Topic", "spec.schema", KEY_IS_COLUMNS),
     ("Topic", "spec.schema", KEY_UNIQUE),
     ("Topic", "spec.schema", PARTITIONER_NEEDS_KEY),

@@ -58,7 +58,8 @@ use crate::{Duration, TopicStatus, patterns, rules};
 #[x_kube(
     validation = rules::TOPIC_NAME_NO_FOLDER,
     validation = rules::TOPIC_NAME_FIXED,
-    validation = rules::PARTITIONS_GROW
+    validation = rules::PARTITIONS_GROW,
+    validation = rules::MANAGED_OR_NOT
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TopicSpec {
@@ -78,14 +79,70 @@ pub struct TopicSpec {
     #[schemars(range(min = 1, max = 32_767))]
     pub replicas: Option<i32>,
 
-    /// Configuration of the Kafka topic: names as Kafka has them, values always strings.
+    /// Configuration of the Kafka topic: names as Kafka has them, values always strings. On a cluster it is the
+    /// whole of what is set on the topic: what somebody else sets is reverted, unless unmanagedConfig names it.
     /// Example: retention.ms: "604800000"
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
 
+    /// Names of configuration entries that are left as they are found: others set them. Example: [compression.type]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 249)))]
+    pub unmanaged_config: Option<Vec<String>>,
+
+    /// The Kafka cluster that has the topic. Default: the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<TopicKafkaSpec>,
+
     /// The data contract: what a record is. Without it the topic can take dead letters, but is no table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<SchemaSpec>,
+
+    /// What becomes of the Kafka topic when this resource is deleted. Retain: it stays. Delete: it is deleted with
+    /// all that is in it, unless another Topic names it too. Default: Retain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+
+    /// What may be done to the Kafka topic. Managed: it is made and kept as this resource says; one that is there
+    /// already is taken over only if nothing would change, and otherwise the status says what would. Adopt: one
+    /// that is there already is taken over and changed. Observe: nothing is ever written to Kafka.
+    /// Default: Managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_policy: Option<ManagementPolicy>,
+}
+
+/// The Kafka cluster that has a topic.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicKafkaSpec {
+    /// Brokers to begin with: host:port, separated by commas without spaces. Example: kafka:9092
+    #[schemars(length(min = 1, max = 4096), pattern(patterns::BOOTSTRAP_SERVERS))]
+    pub bootstrap_servers: String,
+}
+
+/// What becomes of a Kafka topic when its resource is deleted.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It is deleted.
+    Delete,
+}
+
+/// What may be done to a Kafka topic.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum ManagementPolicy {
+    /// It is made and kept as the resource says.
+    #[default]
+    Managed,
+    /// One that is there already is taken over and changed.
+    Adopt,
+    /// Nothing is ever written.
+    Observe,
 }
 
 /// The data contract of a topic.

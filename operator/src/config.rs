@@ -78,6 +78,10 @@ pub struct Config {
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub deletion_deadline: Duration,
 
+    /// How often a Kafka topic is looked at that is as its Topic says: what others did to it goes back within that
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub topic_resync: Duration,
+
     /// How many resources of a kind are reconciled at once
     #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,

@@ -135,7 +135,7 @@ pub struct Watches {
 
 impl Watches {
     /// Begins to watch what more than one room wants to know of.
-    fn start(context: &Context, tasks: &mut JoinSet<()>) -> Self {
+    pub fn start(context: &Context, tasks: &mut JoinSet<()>) -> Self {
         use crate::watch::{Watched, api};
         let (client, namespace) = (&context.client, context.config.watch_namespace.as_deref());
         let config = kube::runtime::watcher::Config::default;

@@ -110,14 +110,14 @@ pub(super) async fn open_patiently(
 }
 
 /// The topics of a pipeline, as the log is asked to make them.
-pub(super) fn topic_specs(topics: &[TopicTable]) -> Vec<TopicSpec> {
+pub(super) fn topic_specs<'a>(topics: impl Iterator<Item = &'a TopicTable>) -> Vec<TopicSpec> {
     let spec = |topic: &TopicTable| TopicSpec {
         name: topic.topic.clone(),
         partitions: topic.partitions,
         replicas: topic.replicas,
         config: topic.config.clone(),
     };
-    topics.iter().map(spec).collect()
+    topics.map(spec).collect()
 }
 
 /// `name=value`, as an argument.

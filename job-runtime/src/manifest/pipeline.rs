@@ -79,6 +79,8 @@ pub struct TopicTable {
     pub replicas: Option<u16>,
     /// Configuration of the Kafka topic, by name.
     pub config: Vec<(String, String)>,
+    /// Whether the Kafka topic may be made: one that is only adopted or observed is there, or the job can't run.
+    pub managed: bool,
     /// What its records are; `None`: it takes dead letters, but is no table.
     pub contract: Option<Contract>,
 }

@@ -1,6 +1,6 @@
 //! Pure: what is particular to a Topic.
 
-use freshet_crds::{Partitioner, TopicSpec, defaults, rules};
+use freshet_crds::{ManagementPolicy, Partitioner, TopicSpec, defaults, rules};
 use freshet_plan::types::DataType;
 use freshet_plan::{Column, EventTime, Format};
 
@@ -144,6 +144,7 @@ pub(super) fn resolve(object: &Object) -> Result<TopicTable, Box<Diagnostic>> {
         partitions: positive(spec.partitions, defaults::PARTITIONS),
         replicas: spec.replicas.and_then(|replicas| u16::try_from(replicas).ok()),
         config: spec.config.into_iter().collect(),
+        managed: spec.management_policy.unwrap_or_default() == ManagementPolicy::Managed,
         contract: contract.transpose()?,
     })
 }

@@ -124,7 +124,10 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
             (kafka(config.clone(), &env)?, Cluster::Kafka(config))
         }
     };
-    log.ensure_topics(&topic_specs(&planned.pipeline.topics)).await.map_err(Failure::failed)?;
+    // The embedded log has only what is made here; a Kafka cluster has what others keep.
+    let embedded = matches!(cluster, Cluster::Embedded(_));
+    let made = planned.pipeline.topics.iter().filter(|topic| topic.managed || embedded);
+    log.ensure_topics(&topic_specs(made)).await.map_err(Failure::failed)?;
     let store: Rc<dyn Store> = match &cluster {
         // The topics end with the process, and so must the state.
         Cluster::Embedded(_) => Rc::new(MemoryStore::new()),
