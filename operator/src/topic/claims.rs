@@ -50,7 +50,10 @@ impl Claim {
 
 /// All claims, by the Kafka topic's name. Shared by everybody who holds it.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<HashMap<String, BTreeMap<(String, String), Claim>>>);
+pub struct Claims(Mutex<ByTopic>);
+
+/// By the Kafka topic's name, then by namespace and name of the Topic.
+type ByTopic = HashMap<String, BTreeMap<(String, String), Claim>>;
 
 impl Claims {
     /// Takes note of a Topic that is there.
@@ -116,7 +119,7 @@ mod tests {
             "apiVersion": freshet_crds::API_VERSION, "kind": "Topic", "spec": spec,
             "metadata": { "name": name, "namespace": namespace, "creationTimestamp": format!("2026-01-01T00:00:{age}Z") }
         }))
-        .unwrap()
+        .expect("a Topic")
     }
 
     #[test]

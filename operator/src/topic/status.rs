@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn reason(status: &TopicStatus, type_: &str) -> (String, String) {
-        let found = crate::conditions::find(&status.conditions, type_).unwrap();
+        let found = crate::conditions::find(&status.conditions, type_).expect("all three are there");
         (found.status.clone(), found.reason.clone())
     }
 

@@ -102,7 +102,7 @@ mod tests {
 
     fn topic(name: &str, partitioner: bool) -> Arc<Topic> {
         let mut schema = json!({
-            "format": "JSON", "key": ["id"], "columns": serde_json::from_str::<Value>(COLUMNS).unwrap(),
+            "format": "JSON", "key": ["id"], "columns": serde_json::from_str::<Value>(COLUMNS).expect("columns"),
             "eventTime": { "column": "ts" }
         });
         if partitioner {
@@ -112,7 +112,7 @@ mod tests {
             "apiVersion": freshet_crds::API_VERSION, "kind": "Topic",
             "metadata": { "name": name, "namespace": "n" }, "spec": { "schema": schema }
         });
-        Arc::new(serde_json::from_value(topic).unwrap())
+        Arc::new(serde_json::from_value(topic).expect("a Topic"))
     }
 
     fn plain(name: &str, columns: &Value) -> Arc<Topic> {
@@ -120,7 +120,7 @@ mod tests {
             "apiVersion": freshet_crds::API_VERSION, "kind": "Topic",
             "metadata": { "name": name, "namespace": "n" }, "spec": { "schema": { "format": "JSON", "columns": columns } }
         });
-        Arc::new(serde_json::from_value(topic).unwrap())
+        Arc::new(serde_json::from_value(topic).expect("a Topic"))
     }
 
     fn job(name: &str, sql: &str) -> Arc<StreamJob> {
@@ -129,7 +129,7 @@ mod tests {
             "metadata": { "name": name, "namespace": "n" },
             "spec": { "sql": sql, "errors": { "onBadRecord": "DeadLetter", "deadLetterTopic": "letters" } }
         });
-        Arc::new(serde_json::from_value(job).unwrap())
+        Arc::new(serde_json::from_value(job).expect("a StreamJob"))
     }
 
     #[test]
