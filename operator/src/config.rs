@@ -69,6 +69,11 @@ pub struct Config {
     #[arg(long, value_name = "NAME")]
     pub image_pull_secret: Vec<String>,
 
+    /// What tells this cluster from others that keep state in the same bucket; it must never change
+    /// [default: the UID of the namespace kube-system, which the operator must then be allowed to get]
+    #[arg(long, value_name = "ID")]
+    pub cluster_id: Option<String>,
+
     /// A file of at least 32 random bytes, the same for all replicas and for ever: control tokens of workers are
     /// made from it
     #[arg(long, value_name = "FILE")]

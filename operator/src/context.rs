@@ -25,13 +25,16 @@ pub struct Context {
     pub events: Events,
     /// Tells the time.
     pub clock: Clock,
+    /// What tells this cluster from others: state belongs to a job of one cluster.
+    pub cluster_id: Arc<str>,
 }
 
 impl Context {
     /// A context over `client`, with the machine's clock.
     #[must_use]
-    pub fn new(client: Client, config: Arc<Config>, metrics: Metrics) -> Self {
-        let events = Events::new(client.clone(), &config.identity());
-        Self { client, config, metrics, events, clock: Clock::machine() }
+    pub fn new(client: Client, config: Arc<Config>, metrics: Metrics, cluster_id: &str) -> Self {
+        let clock = Clock::machine();
+        let events = Events::new(client.clone(), &config.identity(), clock.clone());
+        Self { client, config, metrics, events, clock, cluster_id: cluster_id.into() }
     }
 }

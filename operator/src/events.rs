@@ -4,8 +4,13 @@
 //! the fact. One that can't be published is logged and forgotten, since a story must not hold up the work.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::clock::Clock;
 
 /// What happened to a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,37 +39,58 @@ impl Happening {
     }
 }
 
-/// Publishes events. Cheap to clone.
+/// Publishes events. Cheap to clone. Each is an object of its own: those of one reason differ in their figures, which
+/// a series would hide behind the first one's.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events {
+    client: Client,
+    identity: String,
+    clock: Clock,
+}
 
 impl Events {
     /// Publishes through `client` in the name of the replica `identity`.
     #[must_use]
-    pub fn new(client: Client, identity: &str) -> Self {
-        let reporter = Reporter { controller: "freshet-operator".to_owned(), instance: Some(identity.to_owned()) };
-        Self(Recorder::new(client, reporter))
+    pub fn new(client: Client, identity: &str, clock: Clock) -> Self {
+        Self { client, identity: identity.to_owned(), clock }
     }
 
     /// Tells what happened to the resource `about`.
     pub async fn tell(&self, about: &ObjectReference, happening: Happening) {
-        // The API refuses longer notes.
-        const MOST: usize = 1_000;
-        let mut note = happening.note;
-        if note.len() > MOST {
-            let end = (0..=MOST - 4).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0);
-            note.truncate(end);
-            note.push('…');
-        }
+        let name = about.name.clone().unwrap_or_default();
+        let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let now = Timestamp::from_millisecond(self.clock.now_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
         let event = Event {
-            type_: if happening.warning { EventType::Warning } else { EventType::Normal },
-            reason: happening.reason,
-            note: Some(note),
-            action: happening.action.to_owned(),
-            secondary: None,
+            metadata: ObjectMeta {
+                // The API server makes it unique.
+                generate_name: Some(format!("{name}-")),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            regarding: Some(about.clone()),
+            type_: Some(if happening.warning { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(happening.reason.clone()),
+            action: Some(happening.action.to_owned()),
+            note: Some(limited(happening.note)),
+            reporting_controller: Some("freshet-operator".to_owned()),
+            reporting_instance: Some(self.identity.clone()),
+            ..Event::default()
         };
-        if let Err(error) = self.0.publish(&event, about).await {
-            tracing::warn!(%error, reason = event.reason, "an event can't be published");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            tracing::warn!(%error, reason = happening.reason, "an event can't be published");
         }
     }
+}
+
+/// The API refuses longer notes.
+fn limited(mut note: String) -> String {
+    const MOST: usize = 1_000;
+    if note.len() > MOST {
+        let end = (0..=MOST - 4).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0);
+        note.truncate(end);
+        note.push('…');
+    }
+    note
 }

@@ -31,6 +31,11 @@ pub enum RunError {
     /// The client can't be made.
     #[error("the API client can't be made: {0}")]
     Client(#[from] kube::Error),
+    /// The cluster can't be told from others.
+    #[error(
+        "the namespace kube-system, whose UID tells this cluster from others, can't be read: {0}; grant get on it, or set --cluster-id"
+    )]
+    Cluster(kube::Error),
     /// The control key can't be used.
     #[error(transparent)]
     Key(#[from] streamjob::KeyError),
@@ -57,7 +62,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let readiness = Readiness::default();
     let listener = serve::listen(config.listen).await?;
     let server = tokio::spawn(serve::serve(listener, metrics.clone(), readiness.clone()));
-    let context = Context::new(client.clone(), Arc::clone(&config), metrics.clone());
+    let cluster_id = match &config.cluster_id {
+        Some(given) => given.clone(),
+        None => cluster_id(&client).await.map_err(RunError::Cluster)?,
+    };
+    let context = Context::new(client.clone(), Arc::clone(&config), metrics.clone(), &cluster_id);
     let (stop, stopping) = watch::channel(false);
     let asked = tokio::spawn(asked_to_stop());
 
@@ -102,6 +111,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         leadership.resign().await;
     }
     ended
+}
+
+/// The UID of the namespace kube-system: it lives as long as its cluster, and no other cluster has it.
+async fn cluster_id(client: &kube::Client) -> Result<String, kube::Error> {
+    use kube::ResourceExt;
+    let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
+    Ok(api.get_metadata("kube-system").await?.uid().unwrap_or_default())
 }
 
 /// All watches and controllers: completes some time after `stopping` becomes true, when passes under way have

@@ -195,6 +195,8 @@ impl<'a> Builder<'a> {
             format!("{CONTROL}/token"),
             "--report",
             "/dev/termination-log",
+            "--cluster-id",
+            self.valid.pods.cluster_id,
         ]);
         let index = json!({ "fieldRef": { "fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']" } });
         let mut env = vec![json!({ "name": "POD_INDEX", "valueFrom": index })];
@@ -250,7 +252,16 @@ impl<'a> Builder<'a> {
         let (job, revision) = (&self.valid.name, &self.valid.revision);
         let container = json!({
             "name": "preflight",
-            "args": ["preflight", MANIFESTS, "--slots", slots.to_string(), "--report", "/dev/termination-log"],
+            "args": [
+                "preflight",
+                MANIFESTS,
+                "--slots",
+                slots.to_string(),
+                "--report",
+                "/dev/termination-log",
+                "--cluster-id",
+                self.valid.pods.cluster_id,
+            ],
             "env": self.environment(),
         });
         let candidate = names::preflight_manifests(job, revision);

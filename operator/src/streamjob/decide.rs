@@ -159,7 +159,9 @@ pub fn decide(facts: &Facts, deletion_deadline_ms: i64) -> Decision {
     };
     let stale = stale_preflights(facts);
     if !stale.is_empty() {
-        actions.push(Action::RemovePreflights(stale));
+        // First, so that no report of a former revision is there once another one is accepted: should the spec go
+        // back to it, it is looked at anew.
+        actions.insert(0, Action::RemovePreflights(stale));
     }
     Decision { stage, actions }
 }
@@ -200,9 +202,22 @@ fn suspend(facts: &Facts, actions: &mut Vec<Action>) -> Stage {
 
 fn run(facts: &Facts, valid: &Valid, actions: &mut Vec<Action>) -> Stage {
     match &facts.accepted {
-        Some(accepted) if accepted.revision == valid.revision => workers(facts, valid, &accepted.report, actions),
+        Some(accepted) if accepted.revision == valid.revision && !overtaken(facts, &accepted.report) => {
+            workers(facts, valid, &accepted.report, actions)
+        }
         _ => check(facts, valid, actions),
     }
+}
+
+/// Whether workers run another plan than the accepted one: the spec went to another revision and came back before the
+/// other one was accepted, but not before its preflight had handed a generation out. Only a preflight of the spec's
+/// revision hands out the one that puts it right.
+fn overtaken(facts: &Facts, report: &PreflightReport) -> bool {
+    let newest = facts.answers().max_by_key(|status| status.generation);
+    newest.is_some_and(|status| {
+        let later = status.generation > report.generation;
+        later && matches!((&status.revision, &report.revision), (Some(runs), Some(accepted)) if runs != accepted)
+    })
 }
 
 /// The revision was not accepted yet: a preflight looks at it.

@@ -154,7 +154,7 @@ impl Eyes<'_> {
         let children = self.children_of(job);
         let namespace = job.namespace();
         let topics = self.topics.store.state_filter(|topic| topic.namespace() == namespace);
-        let valid = self.remembered.validate(job, &topics, &self.context.config);
+        let valid = self.remembered.validate(job, &topics, self.context);
         let used = valid.as_ref().map(|valid| valid.topics.clone()).unwrap_or_default();
         let facts = Facts {
             now_ms: self.context.clock.now_ms(),

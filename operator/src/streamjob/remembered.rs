@@ -8,7 +8,7 @@ use freshet_crds::{StreamJob, Topic};
 use kube::ResourceExt;
 
 use super::validate::{Refusal, Valid, validate};
-use crate::config::Config;
+use crate::context::Context;
 
 /// What was found in specs, by the UID of the job.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Remembered {
     ///
     /// # Errors
     /// As [`validate`].
-    pub fn validate(&self, job: &StreamJob, topics: &[Arc<Topic>], config: &Config) -> Result<Valid, Refusal> {
+    pub fn validate(&self, job: &StreamJob, topics: &[Arc<Topic>], context: &Context) -> Result<Valid, Refusal> {
         let mut seen: Vec<_> =
             topics.iter().map(|topic| (topic.name_any(), topic.uid(), topic.metadata.generation)).collect();
         seen.sort();
@@ -38,7 +38,7 @@ impl Remembered {
         {
             return found.clone();
         }
-        let found = validate(job, topics, config);
+        let found = validate(job, topics, &context.config, &context.cluster_id);
         lock().insert(uid, (versions, found.clone()));
         found
     }

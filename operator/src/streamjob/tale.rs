@@ -91,6 +91,10 @@ pub fn of_status(old: Option<&StreamJobStatus>, new: &StreamJobStatus, facts: &F
             let lag = new.lag.as_deref().unwrap_or("unknown");
             story.push(Happening::normal("Committing", "Run", format!("{epoch}; lag {lag}; {}", reason.1)));
         }
+        // As asked.
+        (true, false) if matches!(reason.0, "Suspending" | "Deleting" | "Starting") => {
+            story.push(Happening::normal(reason.0, "Run", reason.1));
+        }
         (true, false) => story.push(Happening::warning(reason.0, "Run", reason.1)),
         _ => {}
     }

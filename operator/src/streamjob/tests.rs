@@ -88,7 +88,7 @@ fn job(text: &str) -> StreamJob {
 }
 
 fn check(text: &str) -> Result<Valid, Refusal> {
-    validate(&job(text), &topics(), &config())
+    validate(&job(text), &topics(), &config(), "cluster-1")
 }
 
 fn valid() -> Valid {
@@ -214,7 +214,7 @@ fn a_revision_changes_with_what_is_computed_and_not_with_how_many_do_it() {
     assert_ne!(revision(JOB.replace("replicas: 2", "epochInterval: 1s")), first);
     let mut shuffled = topics();
     shuffled.reverse();
-    assert_eq!(validate(&job(JOB), &shuffled, &config()).expect("valid").revision, first);
+    assert_eq!(validate(&job(JOB), &shuffled, &config(), "cluster-1").expect("valid").revision, first);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn what_is_wrong_is_said_with_field_and_remedy() {
         assert!(refusal.message.contains(words), "`{words}` is not in: {}", refusal.message);
     }
     let bare = Config::parse_from(["freshet-operator", "--control-key-file=/key"]);
-    let refusal = validate(&job(JOB), &topics(), &bare).expect_err("no brokers");
+    let refusal = validate(&job(JOB), &topics(), &bare, "cluster-1").expect_err("no brokers");
     assert!(refusal.message.starts_with("spec.kafka is missing"), "{}", refusal.message);
 }
 
@@ -371,6 +371,40 @@ fn another_revision_is_checked_while_the_old_one_runs() {
     let verdict = status::verdict(&facts, &decision, None);
     assert!(decision.actions.is_empty() && verdict.ready.holds, "{verdict:?}");
     assert_eq!(verdict.stalled.expect("stalled").reason, "SpecInvalid");
+}
+
+#[test]
+fn a_spec_that_went_and_came_back_is_checked_again_when_the_other_plan_runs() {
+    let mut facts = running(2);
+    facts.accepted.as_mut().expect("accepted").report.revision = Some("plan-a".into());
+    for worker in &mut facts.workers {
+        answer(worker).revision = Some("plan-a".into());
+    }
+    assert_eq!(decided(&facts).actions, vec![Action::ApplyWorkers { pods: 2 }]);
+    // Scaling gives later generations of the same plan.
+    for worker in &mut facts.workers {
+        answer(worker).generation = Some(2);
+    }
+    assert_eq!(decided(&facts).actions, vec![Action::ApplyWorkers { pods: 2 }]);
+    for worker in &mut facts.workers {
+        answer(worker).revision = Some("plan-b".into());
+    }
+    assert_eq!(decided(&facts).actions, vec![Action::StartPreflight { attempt: 1, slots: 2 }]);
+}
+
+#[test]
+fn reports_of_former_revisions_go_first() {
+    let mut facts = fresh();
+    facts.preflights = vec![PreflightFact {
+        name: "former".into(),
+        revision: "other1".into(),
+        attempt: 1,
+        state: PreflightState::Passed(report(1, 2)),
+    }];
+    assert_eq!(
+        decided(&facts).actions,
+        vec![Action::RemovePreflights(vec!["former".into()]), Action::StartPreflight { attempt: 1, slots: 2 }]
+    );
 }
 
 #[test]

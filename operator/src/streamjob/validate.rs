@@ -47,6 +47,8 @@ pub struct Valid {
 /// What is particular about a job's pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pods {
+    /// The cluster that the job's state belongs to.
+    pub cluster_id: String,
     /// The image of the runtime.
     pub image: String,
     /// When kubelet pulls it.
@@ -78,7 +80,7 @@ pub struct Refusal {
 ///
 /// # Errors
 /// [`Refusal`]: everything that is wrong with it.
-pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config) -> Result<Valid, Refusal> {
+pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster_id: &str) -> Result<Valid, Refusal> {
     let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
     let spec = &job.spec;
     let (resolved, s3_secret) = resolve(spec, config)?;
@@ -139,6 +141,7 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config) -> Resu
         stages: plan.stages.len(),
         topics: used,
         pods: Pods {
+            cluster_id: cluster_id.to_owned(),
             image: config.runtime_image.clone(),
             image_pull_policy: config.image_pull_policy.clone(),
             image_pull_secrets: config.image_pull_secret.clone(),
