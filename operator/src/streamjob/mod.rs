@@ -216,7 +216,9 @@ impl Reconcile<StreamJob> for Reconciler {
         self.write_status(newest, &facts, &decision, &children, done.as_ref().err(), &happened).await?;
         let done = done?;
         if !last.is_empty() {
-            applier.run(&last).await?;
+            // The status was written just now: the finalizer goes from that version.
+            let newest = self.newest(Arc::clone(&job));
+            Applier { job: &newest, ..applier }.run(&last).await?;
             lock(&self.written).remove(&uid);
             lock(&self.secrets).remove(&uid);
             self.remembered.forget(&uid);
