@@ -92,6 +92,14 @@ pub enum LabError {
         /// What it said.
         source: Box<kube::Error>,
     },
+    /// A certificate could not be made.
+    #[error("making {what}: {source}")]
+    Certificate {
+        /// Which one.
+        what: String,
+        /// What the library said.
+        source: rcgen::Error,
+    },
     /// A scenario found something wrong.
     #[error("{0}")]
     Wrong(String),
@@ -114,6 +122,12 @@ impl LabError {
     pub fn kafka(doing: impl Into<String>) -> impl FnOnce(freshet_log::LogError) -> Self {
         let doing = doing.into();
         move |source| Self::Kafka { doing, source }
+    }
+
+    /// Maps an error of the certificate library to what was made.
+    pub fn certificate(what: impl Into<String>) -> impl FnOnce(rcgen::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Certificate { what, source }
     }
 
     /// Maps an I/O error to the file that it is about.

@@ -7,6 +7,7 @@
 //! ```text
 //! install/   puts pinned tools and servers into the cache folder, each verified by checksum
 //! servers/   starts, kills, restarts and stops them; free ports; log tails in every error
+//! cluster/   a real Kubernetes, with its Kafka and S3, and an API server alone
 //! scenario/  a job on a real Kafka, what is done to it, and the recount of what it must write
 //! images/    container images of the project's binaries, without a registry
 //! faults/    what goes wrong in the cluster, done and undone
@@ -21,6 +22,7 @@
 )]
 
 pub mod bench;
+pub mod cluster;
 mod error;
 pub mod faults;
 pub mod images;

@@ -18,6 +18,17 @@ pub(super) const JAVA: SystemProgram = SystemProgram { program: "java", package:
 pub(super) const MAVEN: SystemProgram = SystemProgram { program: "mvn", package: "maven" };
 pub(super) const PIP: SystemProgram = SystemProgram { program: "pip3", package: "python3-pip" };
 
+/// What a node of a cluster runs beside its own servers. (A program with a path is looked for there.)
+pub(super) const NODE_PROGRAMS: &[SystemProgram] = &[
+    SystemProgram { program: "runc", package: "runc" },
+    SystemProgram { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
+    SystemProgram { program: "iptables", package: "iptables" },
+    SystemProgram { program: "conntrack", package: "conntrack" },
+    SystemProgram { program: "ethtool", package: "ethtool" },
+    SystemProgram { program: "ip", package: "iproute2" },
+    SystemProgram { program: "nsenter", package: "util-linux" },
+];
+
 /// Sees to it that all of `programs` can be run.
 pub(super) fn ensure(programs: &[SystemProgram]) -> Result<(), LabError> {
     let missing: Vec<_> = programs.iter().filter(|wanted| !on_path(wanted.program)).collect();

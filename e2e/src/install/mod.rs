@@ -8,7 +8,9 @@
 mod cache;
 pub(crate) mod command;
 mod debian;
+mod go;
 mod kafka;
+mod kubernetes;
 mod pods;
 mod s3;
 mod tools;
@@ -16,12 +18,15 @@ pub mod versions;
 
 pub use cache::Cache;
 pub use kafka::KafkaInstallation;
+pub use kubernetes::KubernetesProgram;
 pub use pods::PodPrograms;
+
+use clap::ValueEnum;
 
 use crate::LabError;
 
 /// What `freshet-lab install` can install.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     /// The Kafka broker: jars, a class archive for quick starts, a formatted log folder.
     Kafka,
@@ -31,6 +36,10 @@ pub enum Part {
     Pods,
     /// cargo-deny and cargo-nextest.
     Tools,
+    /// A Kubernetes API server without nodes: etcd, kube-apiserver, kubectl, Helm.
+    ApiServer,
+    /// The rest of a Kubernetes cluster: its other servers, containerd, CoreDNS.
+    Cluster,
 }
 
 /// Installs `parts` (all of them when there are none), each step skipped when it is done already.
@@ -38,7 +47,7 @@ pub enum Part {
 /// # Errors
 /// The first step that failed; what earlier steps installed stays.
 pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
-    let parts = if parts.is_empty() { &[Part::Tools, Part::Kafka, Part::S3, Part::Pods] } else { parts };
+    let parts = if parts.is_empty() { Part::value_variants() } else { parts };
     let _lock = cache.lock()?;
     for part in parts {
         match part {
@@ -46,6 +55,8 @@ pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
             Part::S3 => s3::install(cache)?,
             Part::Pods => pods::install(cache)?,
             Part::Tools => tools::install(cache)?,
+            Part::ApiServer => kubernetes::install_api_server(cache)?,
+            Part::Cluster => kubernetes::install_cluster(cache)?,
         }
     }
     Ok(())
@@ -73,4 +84,38 @@ pub fn installed_s3(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
 /// [`LabError::NotInstalled`] when `freshet-lab install pods` has not run.
 pub fn installed_pod_programs(cache: &Cache) -> Result<PodPrograms, LabError> {
     pods::find(cache)
+}
+
+/// An installed program of Kubernetes.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install api-server cluster` has not run.
+pub fn installed_kubernetes(cache: &Cache, program: KubernetesProgram) -> Result<std::path::PathBuf, LabError> {
+    kubernetes::find(cache, program)
+}
+
+/// The folder with containerd, its shim and ctr.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install cluster` has not run.
+pub fn installed_containerd(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
+    kubernetes::find_containerd(cache)
+}
+
+/// Installs those of `parts` that are not there, and says nothing when all are.
+///
+/// # Errors
+/// The first step that failed; what earlier steps installed stays.
+pub fn install_missing(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
+    let there = |part: &Part| match part {
+        Part::Kafka => kafka::find(cache).is_ok(),
+        Part::S3 => s3::find(cache).is_ok(),
+        Part::Pods => pods::find(cache).is_ok(),
+        Part::Tools => false,
+        Part::ApiServer => kubernetes::has_api_server(cache),
+        Part::Cluster => kubernetes::has_cluster(cache),
+    };
+    let missing: Vec<Part> =
+        Part::value_variants().iter().filter(|part| parts.contains(part) && !there(part)).copied().collect();
+    if missing.is_empty() { Ok(()) } else { install(cache, &missing) }
 }

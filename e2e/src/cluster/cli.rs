@@ -1,0 +1,98 @@
+//! `freshet-lab cluster`: up, status, down.
+
+use std::io::Write;
+use std::time::Instant;
+
+use clap::Subcommand;
+
+use crate::LabError;
+
+use super::part::{Progress, Readiness};
+use super::{Site, Spec, status, take_down, up};
+
+/// What to do with the cluster.
+#[derive(Debug, Subcommand)]
+pub enum ClusterTask {
+    /// Bring it up: install what is missing, start what does not run, and wait until all is ready.
+    Up {
+        /// How many nodes it has at least.
+        #[arg(long, default_value_t = 1)]
+        nodes: u8,
+    },
+    /// Say what runs, where its logs are, and what is wrong.
+    Status,
+    /// End everything that runs, and remove all data; the logs stay.
+    Down,
+}
+
+/// Does it, for the cluster that the environment names, and tells people what is going on.
+///
+/// # Errors
+/// When it can't be done, or when what was asked about is not well.
+pub fn run(task: &ClusterTask) -> Result<(), LabError> {
+    let (site, began) = (Site::from_environment()?, Instant::now());
+    match task {
+        ClusterTask::Up { nodes } => {
+            let cluster = up(&site, &Spec { nodes: *nodes }, &mut tell)?;
+            println!("up in {:.1} s; logs are in {}", began.elapsed().as_secs_f64(), cluster.logs().display());
+            for (name, address) in cluster.services() {
+                println!("{name}: {} from this machine, {} from pods", address.machine, address.pods);
+            }
+            println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+            Ok(())
+        }
+        ClusterTask::Status => tell_status(&site),
+        ClusterTask::Down => {
+            let _lock = site.lock()?;
+            take_down(&site)?;
+            println!(
+                "down in {:.1} s; logs are in {}",
+                began.elapsed().as_secs_f64(),
+                site.folder().join("logs").display()
+            );
+            Ok(())
+        }
+    }
+}
+
+fn tell(progress: Progress<'_>) {
+    match progress {
+        Progress::There(part) => println!("{part}: up"),
+        Progress::Starting(part) => println!("{part}: starting …"),
+        Progress::Ready(part, took) => println!("{part}: ready after {:.1} s", took.as_secs_f64()),
+    }
+    // Whoever watches through a pipe wants to see it now.
+    std::io::stdout().flush().ok();
+}
+
+fn tell_status(site: &Site) -> Result<(), LabError> {
+    let parts = status(site)?;
+    if parts.is_empty() {
+        println!("no cluster in {}. `make cluster-up` starts one", site.folder().display());
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    for part in &parts {
+        match &part.readiness {
+            Readiness::Ready => println!("{}: up", part.name),
+            Readiness::NotYet(why) => {
+                println!("{}: NOT READY: {why}", part.name);
+                wrong.push(part.name.as_str());
+            }
+        }
+        for place in &part.places {
+            let process = place.process.map_or_else(|| "does not run".to_owned(), |id| format!("process {id}"));
+            println!("    {:<28} {process:<16} {}", place.place, place.log.display());
+        }
+    }
+    if wrong.is_empty() {
+        println!("export KUBECONFIG={}", site.kubeconfig().display());
+        return Ok(());
+    }
+    Err(LabError::Wrong(format!(
+        "{} of {} parts are not ready: {}. `make cluster-up` starts what does not run",
+        wrong.len(),
+        parts.len(),
+        wrong.join(", ")
+    )))
+}
