@@ -16,6 +16,8 @@ FAULTS := --features freshet/faults
 FOR ?= 20s
 # Further arguments of what the demo and the simulation run.
 ARGS ?=
+# Of the cluster: how many nodes it has at least.
+NODES ?= 1
 # Of the simulation: how many seeds, from which one on.
 SEEDS ?= 2000
 FIRST_SEED ?= 1
@@ -24,7 +26,7 @@ KILLS ?= 1000
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## The fraud-detection pilot on this machine alone (FOR=20s, ARGS=…)
@@ -36,6 +38,18 @@ demo: ## The fraud-detection pilot on this machine alone (FOR=20s, ARGS=…)
 .PHONY: test
 test: ## All that must hold before a change lands
 	@.ci/test
+
+.PHONY: cluster-up
+cluster-up: lab ## A real Kubernetes with Kafka and S3 on this machine (NODES=1)
+	@$(LAB) cluster up --nodes $(NODES) $(ARGS)
+
+.PHONY: cluster-status
+cluster-status: ## What of it runs, where its logs are, what is wrong
+	@$(LAB) cluster status
+
+.PHONY: cluster-down
+cluster-down: ## Ends it, and leaves nothing but its logs
+	@$(LAB) cluster down
 
 .PHONY: bench
 bench: servers ## The figures of docs/performance.md
@@ -76,6 +90,12 @@ docs: ## The documentation of all crates, in target/doc
 generate: ## Files that are made from code: crds/*.yaml and docs/metrics.md
 	cargo run -p freshet-crds --bin crdgen
 	FRESHET_GENERATE=1 cargo test -p freshet --lib metrics::
+
+.PHONY: lab
+lab: # The lab program, the images' programs, and nothing installed.
+	@.ci/prepare test
+	@.ci/build-cache restore
+	cargo build --workspace $(FAULTS)
 
 .PHONY: servers
 servers: # The lab program, and the servers and tools that it installs once.

@@ -12,6 +12,8 @@ use clap::{Parser, Subcommand};
 use freshet_e2e::LabError;
 use freshet_e2e::bench::bare::copy;
 use freshet_e2e::bench::{Figure, bench};
+use freshet_e2e::cluster::cli::{self, ClusterTask};
+use freshet_e2e::cluster::serve_relay;
 use freshet_e2e::images::{self, ImageName};
 use freshet_e2e::install::{Cache, Part, install};
 use freshet_e2e::scenario::{sibling_binary, soak};
@@ -45,6 +47,14 @@ enum Task {
         #[arg(long, value_name = "FOLDER")]
         to: Option<PathBuf>,
     },
+    /// A real Kubernetes with Kafka and S3, on this machine.
+    Cluster {
+        #[command(subcommand)]
+        task: ClusterTask,
+    },
+    /// From loopback into a cluster.
+    #[command(hide = true)]
+    Relay { target: std::net::SocketAddr },
     /// Run a Kafka broker on 127.0.0.1 until Ctrl-C.
     Kafka {
         /// Its port.
@@ -120,6 +130,8 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<(), LabError> {
     match task {
         Task::Install { parts } => install(&Cache::from_environment(), &parts),
+        Task::Cluster { task } => cli::run(&task),
+        Task::Relay { target } => serve_relay(target),
         Task::Images { names, to } => build_images(&names, &to.unwrap_or_else(images::folder)),
         Task::FaultyS3 { listen, to } => freshet_e2e::faults::weather::serve(listen, to),
         Task::Kafka { port, keep, properties } => {

@@ -137,9 +137,10 @@ impl Site {
     /// # Errors
     /// When the folder can't be made.
     pub fn config(&self, host: &str, name: &str) -> Result<PathBuf, LabError> {
-        let folder = self.folder.join("config").join(host);
-        fs::create_dir_all(&folder).map_err(LabError::file("making", &folder))?;
-        Ok(folder.join(name))
+        let path = self.folder.join("config").join(host).join(name);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(LabError::file("making", folder))?;
+        Ok(path)
     }
 
     /// Writes a configuration file of a host, and gives its path.

@@ -1,0 +1,116 @@
+//! A cluster's life: up, killed half-way, up again, down; and nothing is left.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use freshet_e2e::cluster::{Cluster, Site};
+use freshet_e2e::install::Cache;
+use freshet_e2e::servers::Scratch;
+
+use crate::kubectl::Kubectl;
+
+/// The lab program, for the cluster in `folder`.
+fn lab(folder: &Path, task: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_freshet-lab"));
+    command.arg("cluster").args(task).env("FRESHET_CLUSTER", folder);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What it prints; it must succeed.
+fn done(folder: &Path, task: &[&str]) -> String {
+    let output = lab(folder, task).output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{task:?}: {said}\n{wrong}");
+    said.into_owned()
+}
+
+/// What is of this machine and not of any process: whoever has the same before and after left nothing.
+#[derive(Debug, PartialEq, Eq)]
+struct Machine {
+    mounts: Vec<String>,
+    interfaces: Vec<String>,
+    control_groups: Vec<PathBuf>,
+}
+
+impl Machine {
+    fn now(id: &str) -> Self {
+        let mut mounts: Vec<String> =
+            fs::read_to_string("/proc/self/mounts").unwrap().lines().map(str::to_owned).collect();
+        mounts.sort();
+        let interfaces = fs::read_dir("/sys/class/net").unwrap().flatten();
+        let mut interfaces: Vec<String> =
+            interfaces.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        interfaces.sort();
+        let groups = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", &format!("{id}*")]).output();
+        let groups = String::from_utf8(groups.unwrap().stdout).unwrap().lines().map(PathBuf::from).collect();
+        Self { mounts, interfaces, control_groups: groups }
+    }
+}
+
+/// Processes of the cluster in `folder`. (Those in its pods carry no mark; they are in its control groups, which could
+/// not be removed while one of them lived.)
+fn processes_of(folder: &Path) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let named = all.filter(|entry| {
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let mark = format!("FRESHET_CLUSTER_MARK={}", folder.display());
+        environment.windows(mark.len()).any(|window| window == mark.as_bytes())
+    });
+    named.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
+    let scratch = Scratch::new("cluster-life").unwrap();
+    let folder = scratch.path().canonicalize().unwrap();
+    let site = Site::new(&folder, Cache::from_environment()).unwrap();
+    let before = Machine::now(&site.id());
+
+    // Killed at several moments of a start. What was begun goes on, or is begun again.
+    for moment in [50, 400, 1500, 4000, 8000] {
+        let mut starting = lab(&folder, &["up"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(moment));
+        starting.kill().unwrap();
+        starting.wait().unwrap();
+    }
+    let said = done(&folder, &["up"]);
+    let kubeconfig = folder.join("kubeconfig");
+    assert!(said.ends_with(&format!("export KUBECONFIG={}\n", kubeconfig.display())), "{said}");
+    let kubectl = Kubectl::new(&kubeconfig, "default");
+    assert!(kubectl.ok(&["get", "nodes"]).contains(" Ready "));
+
+    // What is up is only looked at.
+    let began = Instant::now();
+    let said = done(&folder, &["up"]);
+    let took = began.elapsed();
+    assert!(!said.contains("starting"), "{said}");
+    assert!(took < Duration::from_secs(15), "a repeated start took {took:?}");
+    assert!(done(&folder, &["status"]).contains("export KUBECONFIG="));
+
+    // A server that died is named, and comes back.
+    let cluster = Cluster::at(site.clone()).unwrap();
+    cluster.kill9("kafka-1/kafka").unwrap();
+    let output = lab(&folder, &["status"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("Kafka: NOT READY: kafka-1/kafka does not run"), "{said}");
+    cluster.mend().unwrap();
+    // So does a whole node, with its pods.
+    cluster.kill9("n1/host").unwrap();
+    cluster.mend().unwrap();
+    done(&folder, &["status"]);
+
+    // Ended half-way, and ended again.
+    let mut ending = lab(&folder, &["down"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    ending.kill().unwrap();
+    ending.wait().unwrap();
+    done(&folder, &["down"]);
+    assert_eq!(processes_of(&folder), Vec::<String>::new());
+    assert_eq!(Machine::now(&site.id()), before);
+    assert!(!kubeconfig.exists() && !folder.join("disks").exists());
+    assert!(folder.join("logs/cp/kube-apiserver.log").exists(), "the logs stay");
+    done(&folder, &["down"]);
+}
