@@ -75,8 +75,7 @@ impl Host {
     fn is_set_up(&self, site: &Site) -> bool {
         let Ok(process) = site.host_process(&self.name) else { return false };
         let own = fs::read_link(format!("/proc/{process}/ns/mnt")).unwrap_or_default();
-        fs::read_to_string(site.disk(&self.name).join("ready"))
-            .is_ok_and(|ready| PathBuf::from(ready.trim_end()) == own)
+        fs::read_to_string(site.disk(&self.name).join("ready")).is_ok_and(|ready| own.as_os_str() == ready.trim_end())
     }
 
     /// The namespaces between which its cable is, when both are there.

@@ -63,7 +63,7 @@ pub trait Part: std::fmt::Debug {
 }
 
 /// What has happened to a part, for whoever watches.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Progress<'a> {
     /// It was up before.
     There(&'a str),

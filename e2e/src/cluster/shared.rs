@@ -16,10 +16,10 @@ use crate::servers::shared::{Shared, share};
 
 use super::{Cluster, Site, Spec, up};
 
-/// Ends the cluster in `$2` with the lab program `$3` once process `$1` is gone.
+/// Ends the cluster in the folder `$2/site` with the lab program `$3` once process `$1` is gone, and removes `$2`.
 const WATCHER: &str = r#"
 while kill -0 "$1" 2>/dev/null; do sleep 1; done
-FRESHET_CLUSTER="$2" "$3" cluster down && rm -rf -- "$2""#;
+FRESHET_CLUSTER="$2/site" "$3" cluster down && rm -rf -- "$2""#;
 
 /// A cluster that this test shares with others: each owns its namespace, its topics and its prefix in the bucket, and
 /// mends what it breaks.
@@ -60,7 +60,7 @@ fn site_in(folder: &Path) -> Result<Site, LabError> {
 fn start(folder: &Path, clear: &Undertaking) -> Result<Cluster, LabError> {
     let owner = clear.owner.unwrap_or_else(std::process::id);
     let mut watcher = Command::new("setsid");
-    watcher.args(["sh", "-c", WATCHER, "watcher", &owner.to_string()]).arg(folder.join("site"));
+    watcher.args(["sh", "-c", WATCHER, "watcher", &owner.to_string()]).arg(folder);
     watcher.arg(sibling_binary("freshet-lab"));
     watcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Before there is anything to end: a start that is killed half-way is ended too.

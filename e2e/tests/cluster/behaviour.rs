@@ -61,7 +61,7 @@ fn a_stateful_set_is_served_by_name_and_address_and_guarded_by_its_budget() {
     }
     let health = kubectl.exec("web-0", &["wget", "-q", "-S", "-O", "-", "http://s3.freshet-servers.svc:7070/health"]);
     assert_eq!(health.trim(), "OK");
-    kubectl.exec("web-0", &["nc", "-z", "-w", "5", "kafka.freshet-servers.svc", "9092"]);
+    kubectl.exec("web-0", &["nc", "-w", "5", "kafka.freshet-servers.svc", "9092", "-e", "/bin/true"]);
     let missing = kubectl.refused(&["exec", "web-0", "--", "nslookup", "nobody.default.svc.cluster.local"], "");
     assert!(missing.contains("NXDOMAIN"), "{missing}");
 

@@ -62,6 +62,11 @@ fn processes_of(folder: &Path) -> Vec<String> {
     named.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// A pod of the second node that asks for a name.
+const ASKS: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asks"}, "spec": {
+    "nodeName": "n2", "restartPolicy": "Never", "containers": [{"name": "main", "image": "localhost/busybox:dev",
+    "imagePullPolicy": "Never", "command": ["nslookup", "kubernetes.default.svc.cluster.local"]}]}}"#;
+
 #[test]
 fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
     let scratch = Scratch::new("cluster-life").unwrap();
@@ -101,6 +106,12 @@ fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
     cluster.kill9("n1/host").unwrap();
     cluster.mend().unwrap();
     done(&folder, &["status"]);
+
+    // It grows; a pod of the second node reaches the name server on the first one.
+    done(&folder, &["up", "--nodes", "2"]);
+    kubectl.apply(ASKS);
+    kubectl.ok(&["wait", "pod/asks", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
+    assert!(kubectl.ok(&["logs", "asks"]).contains("10.96.0.1"), "the API server's address");
 
     // Ended half-way, and ended again.
     let mut ending = lab(&folder, &["down"]).spawn().unwrap();
