@@ -27,6 +27,17 @@ fn done(folder: &Path, task: &[&str]) -> String {
     said.into_owned()
 }
 
+/// Ends the cluster of a test that failed; its folder is kept, with the logs.
+struct EndsAtLast<'a>(&'a Path);
+
+impl Drop for EndsAtLast<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lab(self.0, &["down"]).status().ok();
+        }
+    }
+}
+
 /// What is of this machine and not of any process: whoever has the same before and after left nothing.
 #[derive(Debug, PartialEq, Eq)]
 struct Machine {
@@ -73,6 +84,7 @@ fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
     let folder = scratch.path().canonicalize().unwrap();
     let site = Site::new(&folder, Cache::from_environment()).unwrap();
     let before = Machine::now(&site.id());
+    let _ends = EndsAtLast(&folder);
 
     // Killed at several moments of a start. What was begun goes on, or is begun again.
     for moment in [50, 400, 1500, 4000, 8000] {
@@ -95,6 +107,12 @@ fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
     assert!(took < Duration::from_secs(15), "a repeated start took {took:?}");
     assert!(done(&folder, &["status"]).contains("export KUBECONFIG="));
 
+    // It grows; a pod of the second node reaches the name server on the first one.
+    done(&folder, &["up", "--nodes", "2"]);
+    kubectl.apply(ASKS);
+    kubectl.ok(&["wait", "pod/asks", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
+    assert!(kubectl.ok(&["logs", "asks"]).contains("10.96.0.1"), "the API server's address");
+
     // A server that died is named, and comes back.
     let cluster = Cluster::at(site.clone()).unwrap();
     cluster.kill9("kafka-1/kafka").unwrap();
@@ -106,12 +124,6 @@ fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
     cluster.kill9("n1/host").unwrap();
     cluster.mend().unwrap();
     done(&folder, &["status"]);
-
-    // It grows; a pod of the second node reaches the name server on the first one.
-    done(&folder, &["up", "--nodes", "2"]);
-    kubectl.apply(ASKS);
-    kubectl.ok(&["wait", "pod/asks", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
-    assert!(kubectl.ok(&["logs", "asks"]).contains("10.96.0.1"), "the API server's address");
 
     // Ended half-way, and ended again.
     let mut ending = lab(&folder, &["down"]).spawn().unwrap();
