@@ -4,7 +4,7 @@ use arrow_schema::{Field, Fields};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as DfColumn, Result as DfResult};
 use datafusion_expr::expr::{AggregateFunction as DfAggregate, AggregateFunctionParams};
-use datafusion_expr::{Cast, Expr as DfExpr};
+use datafusion_expr::{Case, Cast, Expr as DfExpr};
 use freshet_plan::{AggregateFunction, DataType};
 use sqlparser::ast::{Expr, Spanned};
 use sqlparser::tokenizer::Span;
@@ -147,8 +147,9 @@ impl Planner<'_> {
         if !missing.is_empty() {
             let span = if keys.is_empty() { *window_span } else { place() };
             let message = format!(
-                "rows of a window are grouped by window_start and window_end; {} is missing",
-                missing.join(" and ")
+                "rows of a window are grouped by window_start and window_end; {} {} missing",
+                missing.join(" and "),
+                if missing.len() == 1 { "is" } else { "are" }
             );
             return Err(site.error(span, message).help(format!("add {} to GROUP BY", missing.join(", "))).into());
         }
@@ -241,10 +242,19 @@ impl Planner<'_> {
             let given = from_arrow(&value.data_type)
                 .ok_or_else(|| error(format!("{} of {}", name.to_uppercase(), not_a_column(&value.data_type))))?;
             let (taken, data_type) = types(function, &given).map_err(&error)?;
+            if *distinct && matches!(given, DataType::Struct(_) | DataType::Array(_)) {
+                return Err(error(format!("DISTINCT in {} of {given} is not supported", name.to_uppercase()))
+                    .help("take one of its fields")
+                    .into());
+            }
             let expr = if taken == given {
                 value.expr
             } else {
                 DfExpr::Cast(Cast::new(Box::new(value.expr), to_arrow(&taken)))
+            };
+            let expr = match &filter {
+                Some(filter) => guarded(expr, filter),
+                None => expr,
             };
             (Some((Typed { expr, data_type: to_arrow(&taken), ..value }, taken)), data_type)
         };
@@ -293,6 +303,14 @@ impl Planner<'_> {
                 .into());
         }
         check(&Bound { raw, ..bound }, over)
+    }
+}
+
+/// What an aggregate is given, computed only for the rows that its FILTER lets through: for others it may fail.
+fn guarded(expr: DfExpr, filter: &Typed) -> DfExpr {
+    match expr {
+        DfExpr::Column(_) | DfExpr::Literal(..) => expr,
+        other => DfExpr::Case(Case::new(None, vec![(Box::new(filter.expr.clone()), Box::new(other))], None)),
     }
 }
 

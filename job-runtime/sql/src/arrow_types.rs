@@ -74,7 +74,7 @@ pub fn from_arrow(data_type: &ArrowType) -> Option<DataType> {
 }
 
 /// The nearest data type for an Arrow type that a function may give although no column has it: other layouts of
-/// text and bytes, and unsigned integers as the next wider signed ones.
+/// text, bytes and arrays, unsigned integers as the next wider signed ones, and instants of any zone.
 #[must_use]
 pub fn nearest(data_type: &ArrowType) -> Option<DataType> {
     Some(match data_type {
@@ -86,6 +86,14 @@ pub fn nearest(data_type: &ArrowType) -> Option<DataType> {
         ArrowType::Float16 => DataType::Float,
         ArrowType::Date64 => DataType::Timestamp(3),
         ArrowType::Dictionary(_, value) => return nearest(value),
+        ArrowType::Timestamp(unit, Some(_)) => DataType::TimestampLtz(digits(*unit)),
+        ArrowType::List(item) | ArrowType::LargeList(item) | ArrowType::FixedSizeList(item, _) => {
+            DataType::Array(Box::new(nearest(item.data_type())?))
+        }
+        ArrowType::Struct(fields) => {
+            let field = |field: &Arc<Field>| Some((field.name().clone(), nearest(field.data_type())?));
+            DataType::Struct(fields.iter().map(field).collect::<Option<_>>()?)
+        }
         ArrowType::Decimal32(precision, scale) | ArrowType::Decimal64(precision, scale) => {
             return from_arrow(&ArrowType::Decimal128(*precision, *scale));
         }

@@ -4,24 +4,27 @@
 //! written: operator ids are made from it, so that a new version of DataFusion, with other casts, does not
 //! rename state. The *typed* one has every cast inserted, and constants folded; the plan computes with it.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_schema::{DataType as ArrowType, Fields};
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue, plan_err};
-use datafusion_expr::{BinaryExpr, Expr as DfExpr, ExprSchemable, Operator};
+use datafusion_expr::{BinaryExpr, Cast, Expr as DfExpr, ExprSchemable, Operator};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use sqlparser::ast::{BinaryOperator, Expr, Spanned};
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use sqlparser::ast::{BinaryOperator, CaseWhen, CastKind, DataType as SqlType, ExactNumberInfo, Expr, Spanned, Value};
 use sqlparser::tokenizer::Span;
 
-use crate::arrow_types::in_words;
+use crate::arrow_types::{from_arrow, in_words, nearest, to_arrow};
 use crate::coerce::Typer;
+use crate::convert_expr::MAX_DEPTH;
 use crate::error::{Outcome, Site, SqlError};
-use crate::functions::Functions;
+use crate::functions::{self, Functions};
 use crate::names::Scope;
-use crate::walk::inside_out;
+use crate::walk::{children, children_mut, depth, inside_out};
 
 /// Plans expressions.
 pub(crate) struct Binder {
@@ -47,6 +50,14 @@ impl Binder {
     pub(crate) fn bind(&self, site: &Site<'_>, scope: &Scope<'_>, expr: &Expr) -> Outcome<Bound> {
         let span = expr.span();
         let mut syntax = balanced(expr.clone());
+        // Typing an operand looks at all that is below it, so a deep expression takes long only to be refused.
+        if depth(&syntax) > MAX_DEPTH {
+            return Err(site
+                .error(span, format!("the expression is nested more than {MAX_DEPTH} deep"))
+                .help("compute parts of it in a statement of their own, through a topic")
+                .into());
+        }
+        respelt(&mut syntax);
         scope.resolve(site, &mut syntax)?;
         let schema = schema_of(site, span, scope.columns)?;
         match self.raw(syntax.clone(), &schema).and_then(|raw| no_silent_numbers(raw, &schema)) {
@@ -87,6 +98,7 @@ impl Binder {
             }
             ControlFlow::Continue(()) => site.error(span, explain(error)),
         }
+        .help("CAST changes a type; docs/sql.md lists what there is")
     }
 
     /// What is wrong with the types in `bound`, found by typing ever larger parts of it over `columns`.
@@ -101,6 +113,52 @@ impl Binder {
             Ok(schema) => self.culprit(site, &bound.syntax, &schema, bound.span, error),
             Err(_) => site.error(bound.span, explain(error)),
         }
+    }
+}
+
+/// An expression may have this many parts. A name may stand for an expression that holds other names many times, so
+/// that a short text can stand for more than fits into memory.
+pub(crate) const MAX_SIZE: usize = 50_000;
+
+/// How many parts `expr` has.
+pub(crate) fn size(expr: &DfExpr) -> usize {
+    size_with(expr, &|_| None)
+}
+
+/// How many parts `expr` has when its columns are replaced by what they stand for.
+pub(crate) fn size_with<'a>(expr: &DfExpr, stands_for: &dyn Fn(&str) -> Option<&'a DfExpr>) -> usize {
+    let mut sizes: HashMap<String, usize> = HashMap::new();
+    let mut total = 0;
+    let counted = expr.apply(|part| {
+        total += match part {
+            DfExpr::Column(column) => match sizes.get(&column.name) {
+                Some(size) => *size,
+                None => {
+                    let size = stands_for(&column.name).map_or(1, size);
+                    sizes.insert(column.name.clone(), size);
+                    size
+                }
+            },
+            _ => 1,
+        };
+        Ok(TreeNodeRecursion::Continue)
+    });
+    // Counting can't fail; were it to, the expression would be refused.
+    if counted.is_ok() { total } else { usize::MAX }
+}
+
+/// `expr`, which gives `given`, as a value that a column can hold, where it is one but for its layout: functions give
+/// text as views, and numbers without sign.
+pub(crate) fn as_column(expr: DfExpr, given: ArrowType) -> (DfExpr, ArrowType) {
+    if from_arrow(&given).is_some() {
+        return (expr, given);
+    }
+    match nearest(&given) {
+        Some(data_type) => {
+            let wanted = to_arrow(&data_type);
+            (DfExpr::Cast(Cast::new(Box::new(expr), wanted.clone())), wanted)
+        }
+        None => (expr, given),
     }
 }
 
@@ -121,6 +179,8 @@ pub(crate) fn explain(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     let mut message = text.as_str();
     for prefix in [
+        "Cast error: ",
+        "Parser error: ",
         "Error during planning: ",
         "This feature is not implemented: ",
         "Schema error: ",
@@ -134,7 +194,28 @@ pub(crate) fn explain(error: &DataFusionError) -> String {
     }
     // Some messages go on for a screen; their first lines say it.
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
-    in_words(&lines.join(" "))
+    signature(&in_words(&lines.join(" ")))
+}
+
+/// What DataFusion says of a call that fits no signature, in fewer words: each list of arguments once.
+fn signature(message: &str) -> String {
+    let parts = message.strip_prefix("Failed to coerce arguments to satisfy a call to '").and_then(|rest| {
+        let (name, rest) = rest.split_once("' function: coercion from ")?;
+        let (given, rest) = rest.split_once(" to the signature ")?;
+        Some((name, given, rest.strip_suffix(" failed").unwrap_or(rest)))
+    });
+    let Some((name, given, wanted)) = parts else { return message.to_owned() };
+    let mut lists: Vec<&str> = Vec::new();
+    for list in wanted.split("Exact(").skip(1).filter_map(|rest| rest.split_once(')').map(|(list, _)| list)) {
+        if !lists.contains(&list) {
+            lists.push(list);
+        }
+    }
+    let given = given.replace(", ", " and ");
+    if lists.is_empty() {
+        return format!("{name} can't be called with {given}");
+    }
+    format!("{name} can't be called with {given}: it takes ({})", lists.join(") or ("))
 }
 
 fn unaliased(expr: DfExpr) -> Transformed<DfExpr> {
@@ -145,7 +226,7 @@ fn unaliased(expr: DfExpr) -> Transformed<DfExpr> {
 }
 
 /// Refuses operators between text and numbers: they would turn text into numbers row by row, and stop the job at
-/// the first that is none.
+/// the first that is none. And numbers or texts where a condition is wanted.
 fn no_silent_numbers(raw: DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
     let clash = |left: &DfExpr, right: &DfExpr| -> DfResult<()> {
         let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(()) };
@@ -158,8 +239,36 @@ fn no_silent_numbers(raw: DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
         }
         Ok(())
     };
+    let condition = |expr: &DfExpr, clause: &str| -> DfResult<()> {
+        match expr.get_type(schema) {
+            Ok(ArrowType::Boolean | ArrowType::Null) | Err(_) => Ok(()),
+            Ok(other) => plan_err!("{clause} needs a condition; this is {other}: compare it with something"),
+        }
+    };
     raw.apply(|expr| {
         match expr {
+            DfExpr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+                condition(left, &op.to_string())?;
+                condition(right, &op.to_string())?;
+            }
+            DfExpr::Not(inner) => condition(inner, "NOT")?,
+            DfExpr::IsTrue(inner) | DfExpr::IsNotTrue(inner) => condition(inner, "IS TRUE")?,
+            DfExpr::IsFalse(inner) | DfExpr::IsNotFalse(inner) => condition(inner, "IS FALSE")?,
+            DfExpr::IsUnknown(inner) | DfExpr::IsNotUnknown(inner) => condition(inner, "IS UNKNOWN")?,
+            DfExpr::Case(case) => {
+                for (when, _) in &case.when_then_expr {
+                    match &case.expr {
+                        Some(base) => clash(base, when)?,
+                        None => condition(when, "WHEN")?,
+                    }
+                }
+            }
+            DfExpr::ScalarFunction(call)
+                if matches!(call.func.name(), "coalesce" | "nvl" | "nullif" | "greatest" | "least") =>
+            {
+                let number = call.args.iter().find(|arg| arg.get_type(schema).is_ok_and(|given| given.is_numeric()));
+                number.iter().try_for_each(|number| call.args.iter().try_for_each(|arg| clash(number, arg)))?;
+            }
             DfExpr::BinaryExpr(BinaryExpr { left, op, right }) if *op != Operator::StringConcat => clash(left, right)?,
             DfExpr::InList(list) => list.list.iter().try_for_each(|item| clash(&list.expr, item))?,
             DfExpr::Between(between) => {
@@ -171,6 +280,42 @@ fn no_silent_numbers(raw: DfExpr, schema: &DFSchema) -> DfResult<DfExpr> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(raw)
+}
+
+/// What means something else to DataFusion than in SQL, spelt otherwise: numbers with an exponent are DOUBLEs, which it
+/// would read as decimals; and NVL2 only asks whether its first argument is null, where DataFusion gives all three one
+/// type.
+fn respelt(expr: &mut Expr) {
+    children_mut(expr).into_iter().for_each(respelt);
+    match expr {
+        Expr::Value(value) => {
+            if let Value::Number(number, _) = &value.value
+                && number.contains(['e', 'E'])
+            {
+                let text = Expr::Value(Value::SingleQuotedString(number.clone()).with_span(value.span));
+                *expr = Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(text),
+                    data_type: SqlType::Double(ExactNumberInfo::None),
+                    array: false,
+                    format: None,
+                };
+            }
+        }
+        Expr::Function(function) if functions::name(function) == "nvl2" => {
+            if let [tested, then, otherwise] = children(expr).as_slice() {
+                let condition = Expr::IsNotNull(Box::new((*tested).clone()));
+                *expr = Expr::Case {
+                    case_token: AttachedToken::empty(),
+                    end_token: AttachedToken::empty(),
+                    operand: None,
+                    conditions: vec![CaseWhen { condition, result: (*then).clone() }],
+                    else_result: Some(Box::new((*otherwise).clone())),
+                };
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Long chains of AND and of OR as balanced trees: they mean the same, and stay shallow.

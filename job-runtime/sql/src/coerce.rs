@@ -6,12 +6,13 @@
 
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNodeRewriter};
-use datafusion_common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion_common::{DFSchema, Result as DfResult, ScalarValue, plan_err};
 use datafusion_expr::expr::{InList, ScalarFunction};
 use datafusion_expr::{Between, BinaryExpr, Case, Cast, Expr as DfExpr, ExprSchemable, Operator};
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use crate::arrow_types::from_arrow;
+use crate::bind::{MAX_SIZE, size};
 
 /// Types an expression from the inside out.
 pub(crate) struct Typer<'a> {
@@ -50,10 +51,23 @@ impl Typer<'_> {
         }
     }
 
+    /// A whole number that meets a DECIMAL has as many digits as it is written with, not as many as its type could
+    /// have: `amount * 2` gets one digit more, not twenty.
+    fn exact(&self, operand: &mut DfExpr, other: &DfExpr) {
+        if let DfExpr::Literal(ScalarValue::Int64(Some(value)), _) = operand
+            && matches!(other.get_type(self.schema), Ok(ArrowType::Decimal128(..)))
+        {
+            let digits = u8::try_from(value.unsigned_abs().to_string().len()).unwrap_or(19);
+            *operand = DfExpr::Literal(ScalarValue::Decimal128(Some(i128::from(*value)), digits, 0), None);
+        }
+    }
+
     fn approximate(&self, mut expr: DfExpr) -> DfExpr {
         match &mut expr {
             DfExpr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) || op.is_numerical_operators() => {
                 self.meet(vec![left, right]);
+                self.exact(left, right);
+                self.exact(right, left);
             }
             DfExpr::Between(Between { expr, negated: _, low, high }) => self.meet(vec![expr, low, high]),
             DfExpr::InList(InList { expr, list, negated: _ }) => {
@@ -92,6 +106,9 @@ impl Typer<'_> {
                 self.comparison(folded_cast(*left)?, op, folded_cast(*right)?)?
             }
             DfExpr::Between(Between { expr, negated, low, high }) => {
+                if size(&expr) > MAX_SIZE {
+                    return plan_err!("BETWEEN inside BETWEEN has more than {MAX_SIZE} parts");
+                }
                 let low = self.comparison((*expr).clone(), Operator::GtEq, folded_cast(*low)?)?;
                 let high = self.comparison(*expr, Operator::LtEq, folded_cast(*high)?)?;
                 let inside = DfExpr::BinaryExpr(BinaryExpr::new(Box::new(low), Operator::And, Box::new(high)));

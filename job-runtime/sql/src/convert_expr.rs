@@ -1,5 +1,7 @@
 //! From DataFusion's expressions to the plan's own.
 
+use std::cell::Cell;
+
 use arrow_schema::DataType as ArrowType;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::{Between, InList, Like, ScalarFunction};
@@ -7,9 +9,10 @@ use datafusion_expr::{BinaryExpr, Case, Cast, Expr as DfExpr, ExprSchemable, Ope
 use freshet_plan::{BinaryOp, DataType, Expr, Literal};
 
 use crate::arrow_types::{from_arrow, nearest};
+use crate::bind::MAX_SIZE;
 
 /// Deeper trees are refused: a plan is stored as JSON, whose readers bound the depth that they follow.
-const MAX_DEPTH: usize = 80;
+pub(crate) const MAX_DEPTH: usize = 80;
 
 /// Where a column is found, and what it is called for people.
 pub(crate) type Place = (usize, String);
@@ -21,7 +24,7 @@ pub(crate) fn convert(
     place: &dyn Fn(&str) -> Option<Place>,
     schema: Option<&DFSchema>,
 ) -> Result<Expr, String> {
-    let converted = Converter { place, schema }.expr(expr)?;
+    let converted = Converter { place, schema, size: Cell::new(0) }.expr(expr)?;
     if depth(&converted) > MAX_DEPTH {
         return Err(format!(
             "the expression is nested more than {MAX_DEPTH} deep; compute parts of it in separate jobs"
@@ -32,20 +35,33 @@ pub(crate) fn convert(
 
 /// What `expr` means, independent of where columns stand: each has position 0 and only its name.
 pub(crate) fn meaning(expr: &DfExpr) -> Result<Expr, String> {
-    Converter { place: &|name| Some((0, name.to_owned())), schema: None }.expr(expr)
+    Converter { place: &|name| Some((0, name.to_owned())), schema: None, size: Cell::new(0) }.expr(expr)
 }
 
 struct Converter<'a> {
     place: &'a dyn Fn(&str) -> Option<Place>,
     schema: Option<&'a DFSchema>,
+    /// How many parts there are so far: BETWEEN and COALESCE have theirs more than once.
+    size: Cell<usize>,
 }
 
 impl Converter<'_> {
+    fn grow(&self, by: usize) -> Result<(), String> {
+        self.size.set(self.size.get().saturating_add(by));
+        if self.size.get() > MAX_SIZE {
+            return Err(format!(
+                "the expression has more than {MAX_SIZE} parts; compute some of them in separate jobs"
+            ));
+        }
+        Ok(())
+    }
+
     fn boxed(&self, expr: &DfExpr) -> Result<Box<Expr>, String> {
         Ok(Box::new(self.expr(expr)?))
     }
 
     fn expr(&self, expr: &DfExpr) -> Result<Expr, String> {
+        self.grow(1)?;
         Ok(match expr {
             DfExpr::Alias(alias) => self.expr(&alias.expr)?,
             DfExpr::Column(column) => {
@@ -128,6 +144,10 @@ impl Converter<'_> {
         if layout && same.as_ref() == Some(&data_type) {
             return Ok(converted);
         }
+        // A call's result has been cast to what a column can hold.
+        if matches!(&converted, Expr::Cast { data_type: own, .. } if *own == data_type) {
+            return Ok(converted);
+        }
         Ok(Expr::Cast { expr: Box::new(converted), data_type, safe })
     }
 
@@ -142,7 +162,10 @@ impl Converter<'_> {
                 _ => Err("a field is named by a constant text".to_owned()),
             })?,
             // DataFusion computes these only as the CASE that they stand for.
-            ("coalesce" | "nvl", [.., last]) => first_not_null(&args[..args.len() - 1], last),
+            ("coalesce" | "nvl", [.., last]) => {
+                self.grow(args.iter().map(size).sum())?;
+                first_not_null(&args[..args.len() - 1], last)
+            }
             ("nvl2", [tested, then, otherwise]) => Expr::Case {
                 base: None,
                 when: vec![(is_not_null(tested), then.clone())],
@@ -254,6 +277,28 @@ fn literal(value: &ScalarValue) -> Result<Expr, String> {
             Ok(of(interval, DataType::BigInt))
         }
         other => Err(format!("the constant {other} is {}", not_a_column(&other.data_type()))),
+    }
+}
+
+/// How many parts `expr` has.
+fn size(expr: &Expr) -> usize {
+    let all = |exprs: &[Expr]| exprs.iter().map(size).sum::<usize>();
+    1 + match expr {
+        Expr::Column { .. } | Expr::Literal { .. } => 0,
+        Expr::Binary { op: _, left, right } => size(left) + size(right),
+        Expr::Not { expr }
+        | Expr::Negative { expr }
+        | Expr::IsNull { expr, .. }
+        | Expr::IsTruth { expr, .. }
+        | Expr::Cast { expr, .. }
+        | Expr::Field { expr, .. } => size(expr),
+        Expr::Like { expr, pattern, .. } => size(expr) + size(pattern),
+        Expr::InList { expr, list, .. } => size(expr) + all(list),
+        Expr::Call { function: _, args } => all(args),
+        Expr::Case { base, when, otherwise } => {
+            let ends: usize = base.iter().chain(otherwise).map(|expr| size(expr)).sum();
+            ends + when.iter().map(|(when, then)| size(when) + size(then)).sum::<usize>()
+        }
     }
 }
 

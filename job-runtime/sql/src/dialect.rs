@@ -7,7 +7,7 @@ use sqlparser::ast::{Expr, Ident, Statement};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::error::{Outcome, Site, SqlError, is_space};
 
@@ -133,6 +133,7 @@ pub(crate) fn split(sql: &str) -> Outcome<Vec<StatementText>> {
 /// Parses one statement.
 pub(crate) fn parse(site: &Site<'_>, text: &StatementText) -> Outcome<Statement> {
     refuse_by_first_word(site, &text.tokens)?;
+    refuse_hints(site, &text.tokens)?;
     let operators = text.tokens.iter().filter(|token| is_operator(&token.token)).count();
     if operators > MAX_OPERATORS {
         return Err(site
@@ -146,10 +147,25 @@ pub(crate) fn parse(site: &Site<'_>, text: &StatementText) -> Outcome<Statement>
     if left.token != Token::EOF {
         return Err(site
             .error(left.span, format!("`{left}` is left over after the end of the statement"))
-            .help("separate statements by `;`")
+            .help("what begins here is not supported, or a `;` is missing before it")
             .into());
     }
     Ok(statement)
+}
+
+/// Hints look like comments, and would be passed over as such.
+fn refuse_hints(site: &Site<'_>, tokens: &[TokenWithSpan]) -> Outcome<()> {
+    let is_hint = |token: &&TokenWithSpan| match &token.token {
+        Token::Whitespace(Whitespace::MultiLineComment(text)) => text.starts_with('+'),
+        _ => false,
+    };
+    match tokens.iter().find(is_hint) {
+        Some(hint) => Err(site
+            .error(hint.span, "hints are not supported")
+            .help("leave the hint out; write `/* … */` for a comment")
+            .into()),
+        None => Ok(()),
+    }
 }
 
 fn is_operator(token: &Token) -> bool {

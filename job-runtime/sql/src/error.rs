@@ -142,6 +142,14 @@ impl<'a> Site<'a> {
     }
 }
 
+impl Site<'_> {
+    /// Where the word `keyword` stands last, for clauses whose word may stand before them too.
+    pub(crate) fn last_keyword(&self, keyword: &str) -> Span {
+        let found = self.tokens.iter().rev().find(|token| token.to_string().eq_ignore_ascii_case(keyword));
+        found.map_or_else(|| self.whole(), |token| token.span)
+    }
+}
+
 /// Whether a token is white space or a comment.
 pub(crate) fn is_space(token: &TokenWithSpan) -> bool {
     matches!(token.token, sqlparser::tokenizer::Token::Whitespace(_) | sqlparser::tokenizer::Token::EOF)

@@ -7,7 +7,7 @@ use arrow_schema::{DataType as ArrowType, Field, FieldRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Result as DfResult, TableReference, plan_datafusion_err, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
@@ -150,6 +150,9 @@ pub(crate) fn known(name: &str) -> Known {
         _ => {}
     }
     if let Some(function) = SCALARS.get(name) {
+        if function.signature().volatility != Volatility::Immutable {
+            return Known::Refused(REPLAY, "put the value into the record where it is written");
+        }
         return Known::Scalar(Arc::clone(function));
     }
     let aggregates = datafusion_functions_aggregate::all_default_aggregate_functions();

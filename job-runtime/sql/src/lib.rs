@@ -59,7 +59,7 @@ pub use error::{SqlError, SqlPosition, SqlSpan};
 pub use stages::{AGGREGATE_STATE_VERSION, INTERNAL_FORMAT_VERSION};
 
 use bind::Binder;
-use error::{Outcome, Site};
+use error::{Outcome, Site, both};
 use select::Planner;
 use sink::Statement;
 
@@ -146,8 +146,9 @@ fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Pla
     let binder = Binder::new();
     let statements: Vec<Statement> = error::all(texts.iter().map(|text| {
         let site = Site::new(sql, &text.tokens);
-        let parts = refuse::insert(&site, dialect::parse(&site, text)?)?;
-        Planner { catalog, site: &site, binder: &binder }.insert(text.index, parts)
+        let (refused, parts) = refuse::insert(&site, dialect::parse(&site, text)?);
+        let planner = Planner { catalog, site: &site, binder: &binder };
+        both(refused, parts.and_then(|parts| planner.insert(text.index, parts))).map(|((), statement)| statement)
     }))?;
     stages::plan(catalog, &statements, options).map_err(|mistake| {
         let tokens = texts.iter().find(|text| text.index == mistake.statement).map_or(&[][..], |text| &text.tokens);

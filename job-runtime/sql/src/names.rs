@@ -27,7 +27,10 @@ pub(crate) fn suggestion<'a>(wanted: &str, names: impl Iterator<Item = &'a str>)
     let lower = wanted.to_lowercase();
     let distance = |name: &str| datafusion_common::utils::datafusion_strsim::levenshtein(&name.to_lowercase(), &lower);
     let nearest = names.map(|name| (distance(name), name)).min()?;
-    (nearest.0 <= 1 + lower.chars().count() / 4).then(|| nearest.1.to_owned())
+    let length = lower.chars().count();
+    // A name of one or two letters is as near to any other.
+    let reach = if length <= 2 { 1 } else { 1 + length / 4 };
+    (nearest.0 <= reach.min(length.saturating_sub(1))).then(|| nearest.1.to_owned())
 }
 
 /// What a look-up found.

@@ -5,8 +5,8 @@
 //! being overlooked.
 
 use sqlparser::ast::{
-    GroupByExpr, GroupByWithModifier, Insert, ObjectName, Query, Select, SetExpr, SetOperator, Spanned, Statement,
-    TableObject, With,
+    Function, FunctionArg, FunctionArgumentList, FunctionArguments, GroupByExpr, GroupByWithModifier, Insert,
+    ObjectName, OnInsert, Query, Select, SetExpr, SetOperator, Spanned, Statement, TableObject, With,
 };
 use sqlparser::tokenizer::Span;
 
@@ -32,8 +32,8 @@ impl<'a> Refusals<'a> {
 
     /// Refuses `what`, which stands at `span`.
     pub(crate) fn at(&mut self, span: Span, what: &str, help: &str) {
-        let error = self.site.error(span, format!("{what} is not supported"));
-        self.errors.push(if help.is_empty() { error } else { error.help(help) });
+        let help = if help.is_empty() { "leave it out" } else { help };
+        self.errors.push(self.site.error(span, format!("{what} is not supported")).help(help));
     }
 
     pub(crate) fn end(self) -> Outcome<()> {
@@ -51,8 +51,9 @@ pub(crate) struct InsertParts {
     pub(crate) query: Box<Query>,
 }
 
-/// Takes an `INSERT INTO t [(columns)] query` apart and refuses everything else.
-pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> Outcome<InsertParts> {
+/// Takes an `INSERT INTO t [(columns)] query` apart. Other clauses are refused, which does not keep the rest from being
+/// looked at.
+pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> (Outcome<()>, Outcome<InsertParts>) {
     let Statement::Insert(Insert {
         insert_token: _,
         optimizer_hints,
@@ -82,16 +83,16 @@ pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> Outcome<InsertPar
         multi_table_else_clause,
     }) = statement
     else {
-        return Err(site
-            .error(site.whole(), "only INSERT INTO … SELECT is supported")
-            .help("write INSERT INTO <table> SELECT …")
-            .into());
+        let error = site.error(site.whole(), "only INSERT INTO … SELECT is supported");
+        return (Ok(()), Err(error.help("write INSERT INTO <table> SELECT …").into()));
     };
     let mut refusals = Refusals::new(site);
     refusals.clause(!optimizer_hints.is_empty(), &["INSERT"], "leave hints out");
-    refusals.clause(or.is_some(), &["OR"], "write INSERT INTO");
+    refusals.clause(or.is_some(), &["INSERT", "OR"], "write INSERT INTO");
     refusals.clause(ignore, &["IGNORE"], "write INSERT INTO");
-    refusals.clause(!into, &["INSERT"], "write INSERT INTO <table> SELECT …");
+    if !into {
+        refusals.at(site.keywords(&["INSERT"]), "INSERT without INTO", "write INSERT INTO <table> SELECT …");
+    }
     refusals.clause(overwrite, &["OVERWRITE"], "a stream only appends: write INSERT INTO");
     refusals.clause(replace_into, &["REPLACE"], "a stream only appends: write INSERT INTO");
     refusals.clause(priority.is_some(), &["INSERT"], "write INSERT INTO");
@@ -102,7 +103,11 @@ pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> Outcome<InsertPar
         &["PARTITION"],
         "records are partitioned by the Topic's key",
     );
-    refusals.clause(on.is_some(), &["ON"], "a stream only appends");
+    let conflict = match on {
+        Some(OnInsert::DuplicateKeyUpdate(_)) => &["ON", "DUPLICATE", "KEY", "UPDATE"][..],
+        _ => &["ON", "CONFLICT"],
+    };
+    refusals.clause(on.is_some(), conflict, "a stream only appends: leave it out");
     refusals.clause(returning.is_some(), &["RETURNING"], "");
     refusals.clause(output.is_some(), &["OUTPUT"], "");
     refusals.clause(insert_alias.is_some(), &["AS"], "give the table that is written no alias");
@@ -124,11 +129,15 @@ pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> Outcome<InsertPar
             .help("name a table: a Topic")
             .into()),
     };
-    both(refusals.end(), parts).map(|((), parts)| parts)
+    (refusals.end(), parts)
 }
 
-/// Takes a query apart into its CTEs and its SELECT.
-pub(crate) fn query(site: &Site<'_>, query: Query) -> Outcome<(Option<With>, Box<Select>)> {
+/// What a query is: its CTEs and its SELECT.
+pub(crate) type QueryParts = (Option<With>, Box<Select>);
+
+/// Takes a query apart into its CTEs and its SELECT. Other clauses are refused, which does not keep the rest from being
+/// looked at.
+pub(crate) fn query(site: &Site<'_>, query: Query) -> (Outcome<()>, Outcome<QueryParts>) {
     let Query { with, body, order_by, limit_clause, fetch, locks, for_clause, settings, format_clause, pipe_operators } =
         query;
     let mut refusals = Refusals::new(site);
@@ -136,7 +145,9 @@ pub(crate) fn query(site: &Site<'_>, query: Query) -> Outcome<(Option<With>, Box
     let limit = if limit_clause.is_some() && site.keywords(&["LIMIT"]) == site.whole() { "OFFSET" } else { "LIMIT" };
     refusals.clause(limit_clause.is_some(), &[limit], "a stream has no end; leave it out");
     refusals.clause(fetch.is_some(), &["FETCH"], "a stream has no end; leave it out");
-    refusals.clause(!locks.is_empty() || for_clause.is_some(), &["FOR"], "");
+    if !locks.is_empty() || for_clause.is_some() {
+        refusals.at(site.last_keyword("FOR"), "FOR … at the end of a query", "");
+    }
     refusals.clause(settings.is_some(), &["SETTINGS"], "");
     refusals.clause(format_clause.is_some(), &["FORMAT"], "");
     refusals.clause(!pipe_operators.is_empty(), &["|>"], "write SELECT … FROM …");
@@ -147,7 +158,10 @@ pub(crate) fn query(site: &Site<'_>, query: Query) -> Outcome<(Option<With>, Box
     }
     let select = match *body {
         SetExpr::Select(select) => Ok((with, select)),
-        SetExpr::Query(inner) if with.is_none() => self::query(site, *inner),
+        SetExpr::Query(inner) if with.is_none() => {
+            let (refused, select) = self::query(site, *inner);
+            return (both(refusals.end(), refused).map(|_| ()), select);
+        }
         SetExpr::Query(_) => {
             Err(site.error(site.keywords(&["WITH"]), "WITH before a query in parentheses is not supported").into())
         }
@@ -175,7 +189,39 @@ pub(crate) fn query(site: &Site<'_>, query: Query) -> Outcome<(Option<With>, Box
             Err(site.error(site.whole(), "a statement inside a query is not supported").into())
         }
     };
-    both(refusals.end(), select).map(|((), select)| select)
+    (refusals.end(), select)
+}
+
+/// The arguments of a function that is called with nothing but arguments, as those of FROM are.
+pub(crate) fn bare_call<'a>(site: &Site<'_>, function: &'a Function) -> Outcome<&'a [FunctionArg]> {
+    let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
+    let (span, name) = (name.span(), name.to_string().to_uppercase());
+    let mut refusals = Refusals::new(site);
+    let mut refuse = |there: bool, what: &str, help: &str| {
+        if there {
+            refusals.at(span, &format!("{what} {name}(…)"), help);
+        }
+    };
+    refuse(
+        *uses_odbc_syntax || !matches!(parameters, FunctionArguments::None),
+        "this way to call",
+        "write the arguments",
+    );
+    refuse(filter.is_some(), "FILTER after", "write WHERE");
+    refuse(null_treatment.is_some(), "IGNORE NULLS or RESPECT NULLS after", "write only the arguments");
+    refuse(over.is_some(), "OVER after", "write only the arguments");
+    refuse(!within_group.is_empty(), "WITHIN GROUP after", "write only the arguments");
+    let FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) = args else {
+        refusals.at(span, &format!("{name} without a list of arguments"), "write the arguments in parentheses");
+        return refusals.end().map(|()| &[][..]);
+    };
+    if duplicate_treatment.is_some() {
+        refusals.at(span, &format!("DISTINCT or ALL in {name}"), "write only the arguments");
+    }
+    for clause in clauses {
+        refusals.at(span, &format!("`{clause}` in {name}"), "write only the arguments");
+    }
+    refusals.end().map(|()| args.as_slice())
 }
 
 /// Refuses the clauses of a SELECT that are not supported. What is left is its list, FROM, WHERE, GROUP BY
@@ -213,8 +259,10 @@ pub(crate) fn select(site: &Site<'_>, select: &Select) -> Outcome<()> {
     refusals.clause(select_modifiers.is_some(), &["SELECT"], "leave modifiers of SELECT out");
     refusals.clause(top.is_some(), &["TOP"], "a stream has no end; leave it out");
     refusals.clause(exclude.is_some(), &["EXCLUDE"], "list the columns");
-    refusals.clause(into.is_some(), &["INTO"], "write INSERT INTO <table> SELECT …");
-    refusals.clause(!lateral_views.is_empty(), &["LATERAL"], "");
+    if into.is_some() {
+        refusals.at(site.last_keyword("INTO"), "SELECT … INTO", "write INSERT INTO <table> SELECT …");
+    }
+    refusals.clause(!lateral_views.is_empty(), &["LATERAL", "VIEW"], "");
     refusals.clause(prewhere.is_some(), &["PREWHERE"], "write WHERE");
     refusals.clause(!connect_by.is_empty(), &["CONNECT", "BY"], "");
     refusals.clause(!cluster_by.is_empty(), &["CLUSTER", "BY"], "");

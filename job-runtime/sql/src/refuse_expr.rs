@@ -29,8 +29,8 @@ pub(crate) fn is_aggregate(expr: &Expr) -> bool {
 
 impl Checker<'_> {
     fn refuse(&mut self, span: Span, what: &str, help: &str) {
-        let error = self.site.error(span, format!("{what} is not supported"));
-        self.errors.push(if help.is_empty() { error } else { error.help(help) });
+        let help = if help.is_empty() { "docs/sql.md lists the expressions that there are" } else { help };
+        self.errors.push(self.site.error(span, format!("{what} is not supported")).help(help));
     }
 
     fn visit(&mut self, expr: &Expr, in_aggregate: bool) {
@@ -66,8 +66,13 @@ impl Checker<'_> {
             | Expr::Overlay { .. }
             | Expr::Nested(_)
             | Expr::TypedString(_)
-            | Expr::Case { .. }
-            | Expr::Interval(_) => {}
+            | Expr::Case { .. } => {}
+            Expr::Interval(interval) => {
+                if !matches!(interval.value.as_ref(), Expr::Value(_)) {
+                    let help = "write a constant: INTERVAL '1' DAY; it can be multiplied by choosing with CASE";
+                    self.refuse(interval.value.span(), "an INTERVAL of a computed length", help);
+                }
+            }
             Expr::Exists { .. } | Expr::Subquery(_) | Expr::InSubquery { .. } => {
                 self.refuse(span, "a subquery in an expression", "joins come later; read one table");
             }
@@ -91,7 +96,8 @@ impl Checker<'_> {
                     self.refuse(span, "SAFE_CAST", "write TRY_CAST");
                 }
                 if let Err(error) = functions::sql_type(data_type) {
-                    self.errors.push(self.site.error(span, error));
+                    let help = "the types are those of a Topic's columns: docs/manifests.md";
+                    self.errors.push(self.site.error(span, error).help(help));
                 }
             }
             Expr::Ceil { expr: _, field } | Expr::Floor { expr: _, field } => {
@@ -100,20 +106,20 @@ impl Checker<'_> {
                 }
             }
             Expr::Function(function) => self.function(span, function, in_aggregate),
-            Expr::SimilarTo { .. } | Expr::RLike { .. } => {
-                self.refuse(span, "SIMILAR TO and RLIKE", "write regexp_like(text, pattern)");
-            }
+            Expr::SimilarTo { .. } => self.refuse(span, "SIMILAR TO", "write regexp_like(text, pattern)"),
+            Expr::RLike { expr, .. } => self.refuse(expr.span(), "RLIKE", "write regexp_like(text, pattern)"),
             Expr::AtTimeZone { .. } => {
                 self.refuse(span, "AT TIME ZONE", "timestamps have no zone or are instants; shift them by an INTERVAL");
             }
-            Expr::AnyOp { .. } | Expr::AllOp { .. } => self.refuse(span, "ANY and ALL", "write IN (…)"),
+            Expr::AnyOp { .. } => self.refuse(span, "ANY", "write IN (…)"),
+            Expr::AllOp { .. } => self.refuse(span, "ALL", "write several comparisons with AND between them"),
             Expr::Array(_) => self.refuse(span, "an ARRAY literal", ""),
             Expr::Tuple(_) | Expr::Struct { .. } | Expr::Named { .. } => {
                 self.refuse(span, "a row or struct literal", "write named_struct('field', value, …)");
             }
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
-                self.refuse(span, "GROUPING SETS, CUBE and ROLLUP", "write one INSERT INTO for each grouping");
-            }
+            Expr::GroupingSets(_) => self.refuse(span, "GROUPING SETS", "write one INSERT INTO for each grouping"),
+            Expr::Cube(_) => self.refuse(span, "CUBE", "write one INSERT INTO for each grouping"),
+            Expr::Rollup(_) => self.refuse(span, "ROLLUP", "write one INSERT INTO for each grouping"),
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {
                 self.refuse(span, "`*` here", "`*` stands alone in a SELECT list or in COUNT(*)");
             }
@@ -137,8 +143,12 @@ impl Checker<'_> {
 
     fn value(&mut self, span: Span, value: &Value) {
         match value {
-            Value::Number(..)
-            | Value::SingleQuotedString(_)
+            Value::Number(number, _) => {
+                if number.contains(['e', 'E']) && !number.parse::<f64>().is_ok_and(f64::is_finite) {
+                    self.refuse(span, &format!("the number {number}, which is beyond DOUBLE,"), "write a smaller one");
+                }
+            }
+            Value::SingleQuotedString(_)
             | Value::Boolean(_)
             | Value::Null
             | Value::HexStringLiteral(_)
@@ -230,7 +240,11 @@ impl Checker<'_> {
     fn arguments(&mut self, span: Span, name: &str, aggregate: bool, args: &FunctionArguments) {
         let list = match args {
             FunctionArguments::List(list) => list,
-            FunctionArguments::None | FunctionArguments::Subquery(_) => {
+            FunctionArguments::Subquery(_) => {
+                self.refuse(span, "a subquery in an expression", "joins come later; read one table");
+                return;
+            }
+            FunctionArguments::None => {
                 if aggregate {
                     self.refuse(
                         span,

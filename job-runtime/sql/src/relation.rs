@@ -7,7 +7,7 @@
 use arrow_schema::{DataType as ArrowType, Field, Fields, TimeUnit};
 use datafusion_expr::Expr as DfExpr;
 use freshet_plan::Window;
-use sqlparser::ast::{Expr, Ident, ObjectName, Spanned, TableAlias, TableFactor, TableWithJoins};
+use sqlparser::ast::{Expr, Ident, ObjectName, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins};
 use sqlparser::tokenizer::Span;
 
 use crate::aggregate::Grouping;
@@ -15,7 +15,7 @@ use crate::arrow_types::to_arrow;
 use crate::bind::fields;
 use crate::error::{Outcome, Site};
 use crate::names::{Found, look_up, suggestion};
-use crate::refuse::Refusals;
+use crate::refuse::{self, Refusals};
 use crate::select::Planner;
 use crate::windows::{self, WindowCall};
 use crate::{Catalog, Table};
@@ -96,8 +96,8 @@ impl Relation {
     }
 
     /// What its column `name` stands for, as it was written.
-    pub(crate) fn raw(&self, name: &str) -> Option<DfExpr> {
-        self.columns.iter().find(|column| column.name == name).map(|column| column.value.raw.clone())
+    pub(crate) fn raw(&self, name: &str) -> Option<&DfExpr> {
+        self.columns.iter().find(|column| column.name == name).map(|column| &column.value.raw)
     }
 }
 
@@ -150,11 +150,13 @@ impl Planner<'_> {
             } => {
                 let span = name.span();
                 if version.is_some() {
-                    refusals.at(span, "FOR SYSTEM_TIME AS OF (a lookup join)", "");
+                    refusals.at(span, "FOR SYSTEM_TIME AS OF (a lookup join)", "joins come later; read one table");
                 }
-                if sample.is_some() {
-                    refusals.at(span, "TABLESAMPLE", "write WHERE with a condition on the record's data");
-                }
+                refusals.clause(
+                    sample.is_some(),
+                    &["TABLESAMPLE"],
+                    "write WHERE with a condition on the record's data",
+                );
                 let other = !with_hints.is_empty()
                     || *with_ordinality
                     || !partitions.is_empty()
@@ -185,10 +187,8 @@ impl Planner<'_> {
                         .help("write TABLE(TUMBLE(…)), or the table's name alone")
                         .into());
                 };
-                let sqlparser::ast::FunctionArguments::List(list) = &function.args else {
-                    return Err(site.error(expr.span(), "a window function needs arguments").into());
-                };
-                let relation = self.windowed(&function.name, &list.args, named)?;
+                let args = refuse::bare_call(site, function)?;
+                let relation = self.windowed(&function.name, args, named)?;
                 self.aliased(relation, alias.as_ref())
             }
             TableFactor::Derived { lateral, subquery, alias, sample } => {
@@ -196,9 +196,11 @@ impl Planner<'_> {
                 if *lateral {
                     refusals.at(span, "LATERAL", "");
                 }
-                if sample.is_some() {
-                    refusals.at(span, "TABLESAMPLE", "");
-                }
+                refusals.clause(
+                    sample.is_some(),
+                    &["TABLESAMPLE"],
+                    "write WHERE with a condition on the record's data",
+                );
                 refusals.end()?;
                 let mut relation = self.query(subquery.as_ref().clone(), named)?;
                 relation.names.clear();
@@ -344,6 +346,26 @@ impl Planner<'_> {
         if at.is_some() {
             return Err(self.site.error(name.span, "AT after an alias is not supported").into());
         }
+        self.renamed(&mut relation, name, columns)?;
+        Ok(relation)
+    }
+
+    /// Gives a relation a name, and its columns the names that are listed behind it.
+    pub(crate) fn renamed(
+        &self,
+        relation: &mut Relation,
+        name: &Ident,
+        columns: &[TableAliasColumnDef],
+    ) -> Outcome<()> {
+        for TableAliasColumnDef { name: column, data_type } in columns {
+            if data_type.is_some() {
+                return Err(self
+                    .site
+                    .error(column.span, format!("a type after the name `{column}` is not supported"))
+                    .help("write only the name; CAST the value where it is selected")
+                    .into());
+            }
+        }
         if !columns.is_empty() {
             if columns.len() != relation.columns.len() {
                 let message =
@@ -355,7 +377,7 @@ impl Planner<'_> {
             }
         }
         relation.names = vec![name.value.clone()];
-        Ok(relation)
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use sqlparser::tokenizer::Span;
 use crate::Catalog;
 use crate::aggregate::{contains_aggregate, has_aggregate};
 use crate::arrow_types::from_arrow;
-use crate::bind::{Binder, Bound, columns_in, schema_of, substituted, typed};
+use crate::bind::{Binder, Bound, MAX_SIZE, as_column, columns_in, schema_of, size_with, substituted, typed};
 use crate::convert_expr::{convert, not_a_column};
 use crate::error::{Outcome, Site, all, both};
 use crate::names::{Found, Scope, look_up};
@@ -35,7 +35,12 @@ struct Item {
 impl Planner<'_> {
     /// Plans a query.
     pub(crate) fn query(&self, query: Query, named: &Named) -> Outcome<Relation> {
-        let (with, select) = refuse::query(self.site, query)?;
+        let (refused, parts) = refuse::query(self.site, query);
+        both(refused, parts.and_then(|(with, select)| self.with_select(with, &select, named)))
+            .map(|((), relation)| relation)
+    }
+
+    fn with_select(&self, with: Option<With>, select: &Select, named: &Named) -> Outcome<Relation> {
         let mut named = named.clone();
         if let Some(With { with_token: _, recursive: _, cte_tables }) = with {
             for cte in cte_tables {
@@ -44,7 +49,7 @@ impl Planner<'_> {
                 named.push(entry);
             }
         }
-        self.select(&select, &named)
+        both(refuse::select(self.site, select), self.select(select, &named)).map(|((), relation)| relation)
     }
 
     fn cte(&self, cte: Cte, named: &Named) -> Outcome<(String, Relation)> {
@@ -54,26 +59,18 @@ impl Planner<'_> {
             return Err(self.site.error(name.span, "MATERIALIZED and other options of WITH are not supported").into());
         }
         let mut relation = self.query(*query, named)?;
-        if !columns.is_empty() {
-            if columns.len() != relation.columns.len() {
-                let message =
-                    format!("`{name}` names {} columns, but there are {}", columns.len(), relation.columns.len());
-                return Err(self.site.error(name.span, message).help("name all columns, or none").into());
-            }
-            for (column, new) in relation.columns.iter_mut().zip(&columns) {
-                column.name.clone_from(&new.name.value);
-            }
-        }
-        relation.names = vec![name.value.clone()];
+        self.renamed(&mut relation, &name, &columns)?;
         Ok((name.value, relation))
     }
 
     fn select(&self, select: &Select, named: &Named) -> Outcome<Relation> {
-        let (_, mut relation) = both(refuse::select(self.site, select), self.from(&select.from, named))?;
+        let mut relation = self.from(&select.from, named)?;
         let outer = relation.outer();
         let scope = Scope { relations: &relation.names, columns: &outer };
-        let GroupByExpr::Expressions(group_by, _) = &select.group_by else {
-            return Err(self.site.error(self.site.keywords(&["GROUP", "BY"]), "GROUP BY ALL is not supported").into());
+        // GROUP BY ALL has been refused.
+        let group_by = match &select.group_by {
+            GroupByExpr::Expressions(group_by, _) => group_by.as_slice(),
+            GroupByExpr::All(_) => return Err(Vec::new()),
         };
 
         let items = self.items(&select.projection, &relation)?;
@@ -132,7 +129,14 @@ impl Planner<'_> {
     fn bind(&self, scope: &Scope<'_>, relation: &Relation, expr: &Expr) -> Outcome<Bound> {
         refuse_expr::expression(self.site, expr)?;
         let bound = self.binder.bind(self.site, scope, expr)?;
-        let raw = substituted(bound.raw, &|name| relation.raw(name))
+        if size_with(&bound.raw, &|name| relation.raw(name)) > MAX_SIZE {
+            return Err(self
+                .site
+                .error(bound.span, format!("with all that its names stand for, this has more than {MAX_SIZE} parts"))
+                .help("compute it in steps: write some of them to a topic, and read that topic with another statement")
+                .into());
+        }
+        let raw = substituted(bound.raw, &|name| relation.raw(name).cloned())
             .map_err(|error| self.site.error(bound.span, crate::bind::explain(&error)))?;
         Ok(Bound { raw, ..bound })
     }
@@ -141,7 +145,8 @@ impl Planner<'_> {
     pub(crate) fn typed(&self, bound: &Bound, relation: &Relation) -> Outcome<Typed> {
         let schema = schema_of(self.site, bound.span, relation.inner())?;
         let result = typed(&bound.raw, &schema).and_then(|expr| {
-            let (data_type, nullable) = (expr.get_type(&schema)?, expr.nullable(&schema)?);
+            let (given, nullable) = (expr.get_type(&schema)?, expr.nullable(&schema)?);
+            let (expr, data_type) = as_column(expr, given);
             Ok(Typed { raw: bound.raw.clone(), expr, data_type, nullable, span: bound.span })
         });
         let typed = result.map_err(|error| self.binder.type_error(self.site, bound, &relation.outer(), &error))?;

@@ -3,9 +3,9 @@
 //! A value is cast for the user only where no value can be lost by it: to a wider type of the same kind. Everything
 //! else is an error that names the column, both types and the CAST to write.
 
-use arrow_schema::DataType as ArrowType;
-use datafusion_common::ScalarValue;
-use datafusion_expr::{Cast, Expr as DfExpr};
+use arrow_schema::{DataType as ArrowType, Fields};
+use datafusion_common::{DFSchema, ScalarValue};
+use datafusion_expr::{BinaryExpr, Cast, Expr as DfExpr, ExprSchemable, Operator};
 use freshet_plan::{Column, DataType};
 use sqlparser::ast::{Ident, ObjectName, Query, Spanned};
 
@@ -60,7 +60,7 @@ impl Planner<'_> {
         let mut outputs: Vec<Option<DfExpr>> = vec![None; target.columns.len()];
         let casts = relation.columns.iter().zip(&targets).map(|(given, at)| {
             let wanted = &target.columns[*at];
-            Ok((*at, self.fitted(given, wanted, &target.name)?))
+            Ok((*at, self.fitted(given, wanted, &target.name, relation.inner())?))
         });
         for (at, expr) in all(casts)? {
             outputs[at] = Some(expr);
@@ -150,7 +150,7 @@ impl Planner<'_> {
     }
 
     /// `given` as a value of `wanted`.
-    fn fitted(&self, given: &RelationColumn, wanted: &Column, table: &str) -> Outcome<DfExpr> {
+    fn fitted(&self, given: &RelationColumn, wanted: &Column, table: &str, over: &Fields) -> Outcome<DfExpr> {
         let value = &given.value;
         let error = |message: String| self.site.error(value.span, message);
         if value.data_type == ArrowType::Null || constant(&value.expr).is_some_and(ScalarValue::is_null) {
@@ -176,12 +176,57 @@ impl Planner<'_> {
         {
             return Ok(DfExpr::Literal(small, None));
         }
-        if is_wider(&from, to) {
+        let schema = crate::bind::schema_of(self.site, value.span, over)?;
+        if is_wider(&from, to) || (is_number(&from) && is_number(to) && always_fits(&value.expr, to, &schema)) {
             return Ok(DfExpr::Cast(Cast::new(Box::new(value.expr.clone()), to_arrow(to))));
         }
         Err(error(format!("`{}` of `{table}` is {to}, and this is {from}, which may not fit", wanted.name))
             .help(format!("write CAST(… AS {to}) around it, or change the Topic's column to {from}"))
             .into())
+    }
+}
+
+/// Whether every value that `expr` can have is one of the number type `to`, although its own type is a wider one: the
+/// branches of `CASE WHEN ok THEN 1 ELSE 0 END` are BIGINTs, and fit into an INT.
+fn always_fits(expr: &DfExpr, to: &DataType, schema: &DFSchema) -> bool {
+    let of = |expr: &DfExpr| expr.get_type(schema).ok().and_then(|data_type| from_arrow(&data_type));
+    let fits = |expr: &DfExpr| always_fits(expr, to, schema);
+    let is_integer = |data_type: &DataType| {
+        matches!(data_type, DataType::TinyInt | DataType::SmallInt | DataType::Int | DataType::BigInt)
+    };
+    if of(expr).is_some_and(|from| from == *to || is_wider(&from, to)) {
+        return true;
+    }
+    match expr {
+        DfExpr::Literal(value, _) => {
+            value.is_null()
+                || value.cast_to(&to_arrow(to)).is_ok_and(|small| {
+                    !small.is_null() && small.cast_to(&value.data_type()).is_ok_and(|back| back == *value)
+                })
+        }
+        DfExpr::Cast(cast) => {
+            let (inner, outer) = (of(&cast.expr), from_arrow(cast.field.data_type()));
+            inner.zip(outer).is_some_and(|(inner, outer)| is_wider(&inner, &outer)) && fits(&cast.expr)
+        }
+        DfExpr::Case(case) => {
+            case.when_then_expr.iter().all(|(_, then)| fits(then)) && case.else_expr.iter().all(|expr| fits(expr))
+        }
+        DfExpr::ScalarFunction(call) => match call.func.name() {
+            "coalesce" | "nvl" | "greatest" | "least" => call.args.iter().all(fits),
+            "nullif" => call.args.first().is_some_and(fits),
+            "nvl2" => call.args.iter().skip(1).all(fits),
+            _ => false,
+        },
+        // A remainder is nearer to 0 than the divisor, and a quotient than the dividend.
+        DfExpr::BinaryExpr(BinaryExpr { left, op, right }) if of(expr).is_some_and(|own| is_integer(&own)) => {
+            let divisor = constant(right);
+            match op {
+                Operator::Modulo => (divisor.is_some() && fits(right)) || fits(left),
+                Operator::Divide => divisor.is_some_and(|by| *by > ScalarValue::Int64(Some(0))) && fits(left),
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 

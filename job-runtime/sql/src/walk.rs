@@ -92,6 +92,12 @@ pub(crate) fn children_mut(expr: &mut Expr) -> Vec<&mut Expr> {
     children!(expr, as_mut, iter_mut)
 }
 
+/// How deep `expr` nests; parentheses don't count.
+pub(crate) fn depth(expr: &Expr) -> usize {
+    let inside = children(expr).into_iter().map(depth).max().unwrap_or(0);
+    if matches!(expr, Expr::Nested(_)) { inside } else { inside + 1 }
+}
+
 /// Calls `visit` for each expression inside `expr` and then for `expr` itself, until one breaks.
 pub(crate) fn inside_out<B>(expr: &Expr, visit: &mut dyn FnMut(&Expr) -> ControlFlow<B>) -> ControlFlow<B> {
     for child in children(expr) {

@@ -1,13 +1,11 @@
 //! Window table functions: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` and `TUMBLE(t, ts, …)`.
 
 use freshet_plan::Window;
-use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Interval, ObjectName, Spanned, Value,
-};
+use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident, Interval, ObjectName, Spanned, Value};
 use sqlparser::tokenizer::Span;
 
 use crate::error::{Outcome, Site, SqlError};
-use crate::functions;
+use crate::{functions, refuse};
 
 const EXAMPLE: &str = "write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)";
 
@@ -130,13 +128,12 @@ fn table_name(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<Ident> {
 
 fn time_column(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<Ident> {
     let inside = match expr {
-        Expr::Function(function) if functions::name(function) == "descriptor" => match &function.args {
-            FunctionArguments::List(list) => match list.args.as_slice() {
+        Expr::Function(function) if functions::name(function) == "descriptor" => {
+            match refuse::bare_call(site, function)? {
                 [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))] => Some(expr),
                 _ => None,
-            },
-            _ => None,
-        },
+            }
+        }
         other => Some(other),
     };
     match inside {
