@@ -145,6 +145,14 @@ impl Log for KafkaLog {
     async fn delete_records(&self, before: &[(TopicPartition, i64)]) -> Result<(), LogError> {
         records::delete_records(&self.config, before.to_vec()).await
     }
+
+    async fn delete_topics(&self, topics: &[String]) -> Result<(), LogError> {
+        records::delete_topics(&self.config, topics.to_vec()).await
+    }
+
+    async fn delete_groups(&self, groups: &[String]) -> Result<(), LogError> {
+        records::delete_groups(&self.config, groups.to_vec()).await
+    }
 }
 
 impl KafkaLog {

@@ -1,15 +1,15 @@
-//! Deleting records.
+//! Deleting records, topics and consumer groups: what a job does with its own.
 
 use std::future::Future;
 use std::time::Duration;
 
 use freshet_log::{LogError, TopicPartition};
 use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::KafkaConfig;
-use crate::error::{Action, classify};
+use crate::error::{Action, Failure, classify};
 use crate::events::Events;
 use crate::thread::away;
 
@@ -35,6 +35,54 @@ pub(crate) async fn delete_records(config: &KafkaConfig, before: Vec<(TopicParti
         for entry in answer.elements() {
             let doing = || format!("{DOING} of {}[{}]", entry.topic(), entry.partition());
             entry.error().map_err(|error| classify(&error, Action::Ask, &doing()))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Deletes `topics`; one that is not there is no error.
+pub(crate) async fn delete_topics(config: &KafkaConfig, topics: Vec<String>) -> Result<(), LogError> {
+    const DOING: &str = "deleting topics";
+    delete(config, topics, DOING, |client, names, options| {
+        let answer = wait_for(client.delete_topics(names, options))?;
+        answer.map_err(|error| explain(client, &error, DOING))
+    })
+    .await
+}
+
+/// Deletes consumer groups with their offsets; one that is not there is no error.
+pub(crate) async fn delete_groups(config: &KafkaConfig, groups: Vec<String>) -> Result<(), LogError> {
+    const DOING: &str = "deleting consumer groups";
+    delete(config, groups, DOING, |client, names, options| {
+        let answer = wait_for(client.delete_groups(names, options))?;
+        answer.map_err(|error| explain(client, &error, DOING))
+    })
+    .await
+}
+
+type Deleted = Vec<Result<String, (String, Code)>>;
+
+async fn delete(
+    config: &KafkaConfig,
+    names: Vec<String>,
+    doing: &'static str,
+    ask: impl Fn(&Client, &[&str], &AdminOptions) -> Result<Deleted, LogError> + Send + 'static,
+) -> Result<(), LogError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let config = config.clone();
+    away("freshet-admin", move || {
+        let (client, options) = open(&config)?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for answer in ask(&client, &names, &options)? {
+            match answer {
+                Ok(_) | Err((_, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::GroupIdNotFound)) => {}
+                Err((name, code)) => {
+                    return Err(Failure::of(code).classify(Action::Ask, &format!("{doing}: {name}")));
+                }
+            }
         }
         Ok(())
     })

@@ -170,6 +170,12 @@ pub trait Log {
 
     /// Deletes the records before each offset.
     async fn delete_records(&self, before: &[(TopicPartition, i64)]) -> Result<(), LogError>;
+
+    /// Deletes topics; one that is not there is no error.
+    async fn delete_topics(&self, topics: &[String]) -> Result<(), LogError>;
+
+    /// Deletes consumer groups and all that they have committed; one that is not there is no error.
+    async fn delete_groups(&self, groups: &[String]) -> Result<(), LogError>;
 }
 
 /// Reads partitions from given offsets on.

@@ -116,4 +116,22 @@ impl Log for ModelLog {
         })
         .await
     }
+
+    async fn delete_topics(&self, topics: &[String]) -> Result<(), LogError> {
+        let topics = topics.to_vec();
+        self.look("delete topics", move |core| {
+            topics.iter().for_each(|topic| core.delete_topic(topic));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete_groups(&self, groups: &[String]) -> Result<(), LogError> {
+        let groups = groups.to_vec();
+        self.look("delete groups", move |core| {
+            groups.iter().for_each(|group| core.forget_group(group));
+            Ok(())
+        })
+        .await
+    }
 }

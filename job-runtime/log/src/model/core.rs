@@ -105,6 +105,11 @@ impl Core {
         }
     }
 
+    /// Its name is free again. Its records stay where they are: transactions that wrote them may still be open.
+    pub(super) fn delete_topic(&mut self, name: &str) {
+        self.by_name.remove(name);
+    }
+
     pub(super) fn topic(&self, name: &str) -> Result<&Topic, LogError> {
         let index = self.by_name.get(name).ok_or_else(|| LogError::UnknownTopic(name.to_owned()))?;
         Ok(&self.topics[*index])
