@@ -1,6 +1,7 @@
 //! Freshet's runtime: see the README.
 
 pub mod cli;
+pub mod control;
 pub mod demo;
 pub mod job;
 pub mod manifest;

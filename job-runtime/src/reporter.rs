@@ -1,19 +1,21 @@
 //! From what a slot tells of itself to metrics, health and the live view.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use freshet_engine::{OnBadRecord, OnLate};
+use freshet_crds::control::{Restored, WorkerTask};
 use freshet_env::SharedEnv;
 use freshet_log::LogError;
 use freshet_state::TaskId;
+use freshet_state::run_policy::{BadRecords, LateRecords};
 
 use crate::metrics::{Blocked, EpochFailure, EpochStep, Metrics, ObjectKind, TakeOver, TaskMetrics};
 use crate::observe::health::Phase as HealthPhase;
-use crate::observe::{Observed, TaskStatus};
-use crate::slot::{EpochReport, JobPolicy, Phase, SlotError, SlotEvents, TaskReport};
+use crate::observe::health::Runs;
+use crate::observe::{Limits, Observed};
+use crate::slot::{EpochReport, Phase, SlotError, SlotEvents, TakenOver, TaskReport};
 
 /// What all slots of this process have done so far, for the live view and the summary.
 #[derive(Debug, Clone, Default)]
@@ -57,28 +59,38 @@ fn lag(task: &TaskReport) -> u64 {
     u64::try_from(task.high - task.position).unwrap_or(0)
 }
 
+#[derive(Debug, Clone, Copy, Default)]
+struct Drops {
+    late: bool,
+    bad: bool,
+}
+
 /// Listens to one slot.
 pub struct Reporter {
     env: SharedEnv,
     metrics: Metrics,
     observed: Observed,
     board: Rc<RefCell<Board>>,
-    policy: JobPolicy,
+    /// What the running generation says of records that can't be used: whether they are dropped.
+    drops: Cell<Drops>,
     tasks: RefCell<HashMap<TaskId, TaskMetrics>>,
-    takeovers: RefCell<u64>,
+    /// The generation of the last take-over.
+    ran: Cell<Option<u64>>,
 }
 
 impl Reporter {
     /// A listener that tells all three.
     #[must_use]
-    pub fn new(
-        env: SharedEnv,
-        metrics: Metrics,
-        observed: Observed,
-        board: Rc<RefCell<Board>>,
-        policy: JobPolicy,
-    ) -> Self {
-        Self { env, metrics, observed, board, policy, tasks: RefCell::new(HashMap::new()), takeovers: RefCell::new(0) }
+    pub fn new(env: SharedEnv, metrics: Metrics, observed: Observed, board: Rc<RefCell<Board>>) -> Self {
+        Self {
+            env,
+            metrics,
+            observed,
+            board,
+            drops: Cell::default(),
+            tasks: RefCell::new(HashMap::new()),
+            ran: Cell::new(None),
+        }
     }
 }
 
@@ -86,24 +98,66 @@ impl SlotEvents for Reporter {
     fn phase(&self, phase: Phase) {
         let now_ms = self.env.now_ms();
         let (health, said) = match phase {
-            Phase::StandingBy => (HealthPhase::TakingOver { step: "standing by" }, "standing by"),
+            Phase::StandingBy => (HealthPhase::StandingBy, "standing by"),
             Phase::TakingOver => (HealthPhase::TakingOver { step: "taking over" }, "taking over"),
-            Phase::Restoring => (HealthPhase::TakingOver { step: "restoring state" }, "restoring"),
+            Phase::Restoring => (HealthPhase::Restoring, "restoring"),
             Phase::Working => (HealthPhase::Running, ""),
             Phase::Stopping => (HealthPhase::Stopping, "stopping"),
-            Phase::BackingOff => (HealthPhase::TakingOver { step: "waiting to try again" }, "trying again"),
+            Phase::BackingOff => (HealthPhase::BackingOff, "trying again"),
         };
-        self.observed.facts(|facts| facts.enter(health, now_ms));
+        self.observed.update(|status| {
+            if health == HealthPhase::StandingBy {
+                status.tasks.clear();
+                status.facts.runs = None;
+                status.facts.waiting(0, now_ms);
+            }
+            status.facts.enter(health, now_ms);
+        });
         said.clone_into(&mut self.board.borrow_mut().phase);
     }
 
-    fn took_over(&self, generation: u64, incarnation: u64, took: Duration, tasks: usize, bytes: u64) {
-        let mut count = self.takeovers.borrow_mut();
-        let reason = if *count == 0 { TakeOver::Start } else { TakeOver::Recovery };
-        *count += 1;
-        self.metrics.took_over(reason, generation, tasks, took);
-        self.observed.facts(|facts| facts.generation = Some(generation));
-        tracing::info!(generation, incarnation, tasks, bytes, took_ms = took.as_millis() as u64, "took over");
+    fn took_over(&self, taken: &TakenOver<'_>) {
+        let generation = taken.generation;
+        let number = generation.number;
+        let reason = match self.ran.replace(Some(number)) {
+            None => TakeOver::Start,
+            Some(before) if before == number => TakeOver::Recovery,
+            Some(_) => TakeOver::Generation,
+        };
+        self.metrics.took_over(reason, number, taken.tasks.len(), taken.took);
+        let policy = generation.policy.as_ref();
+        self.drops.set(Drops {
+            late: policy.is_some_and(|policy| policy.on_late == LateRecords::Drop),
+            bad: policy.is_some_and(|policy| policy.on_bad_record == BadRecords::Skip),
+        });
+        let now_ms = self.env.now_ms();
+        let took_ms = taken.took.as_millis() as u64;
+        let runs = Runs {
+            generation: number,
+            slots: generation.slots,
+            plan_fingerprint: generation.plan_fingerprint.clone(),
+            revision: generation.revision(),
+            restored: Restored {
+                tasks: u32::try_from(taken.tasks.len()).unwrap_or(u32::MAX),
+                state_bytes: taken.bytes,
+                took_ms,
+                at_ms: now_ms,
+            },
+        };
+        let interval_ms = policy.map_or(0, |policy| i64::try_from(policy.epoch_interval_ms).unwrap_or(i64::MAX));
+        self.observed.update(|status| {
+            status.limits = Limits::for_epoch_interval(interval_ms);
+            status.facts.runs = Some(runs);
+            status.facts.blocked.clear();
+        });
+        tracing::info!(
+            generation = number,
+            incarnation = taken.incarnation,
+            tasks = taken.tasks.len(),
+            bytes = taken.bytes,
+            took_ms,
+            "took over"
+        );
     }
 
     fn epoch(&self, report: &EpochReport) {
@@ -136,23 +190,24 @@ impl SlotEvents for Reporter {
 
     fn tasks(&self, reports: &[TaskReport]) {
         let now_ms = self.env.now_ms();
-        let drops_late = matches!(self.policy.on_late, OnLate::Drop);
-        let drops_bad = matches!(self.policy.on_bad_record, OnBadRecord::Skip);
+        let drops = self.drops.get();
         let mut handles = self.tasks.borrow_mut();
         handles.retain(|id, _| reports.iter().any(|report| report.task == *id));
-        let mut waiting = 0;
+        let (mut waiting, mut lag_ms) = (0, 0);
         for report in reports {
             let handle = handles.entry(report.task.clone()).or_insert_with(|| self.metrics.task(&report.task));
-            handle.stats(&report.stats, drops_late, drops_bad);
+            handle.stats(&report.stats, drops.late, drops.bad);
             let lag = lag(report);
             waiting += lag;
             let behind = if lag == 0 || report.last_timestamp_ms < 0 { 0 } else { now_ms - report.last_timestamp_ms };
-            handle.lag(lag, Duration::from_millis(u64::try_from(behind).unwrap_or(0)));
+            let behind = u64::try_from(behind).unwrap_or(0);
+            lag_ms = lag_ms.max(behind);
+            handle.lag(lag, Duration::from_millis(behind));
             handle.watermark(report.watermark, now_ms);
         }
         let ids: Vec<TaskId> = reports.iter().map(|report| report.task.clone()).collect();
         self.metrics.retain_tasks(&ids);
-        let status = reports.iter().map(|report| TaskStatus {
+        let status = reports.iter().map(|report| WorkerTask {
             stage: report.task.stage.clone(),
             partition: report.task.partition,
             position: report.position,
@@ -163,6 +218,7 @@ impl SlotEvents for Reporter {
         let status = status.collect();
         self.observed.update(|shown| {
             shown.tasks = status;
+            shown.facts.lag_ms = lag_ms;
             shown.facts.waiting(waiting, now_ms);
         });
         let mut board = self.board.borrow_mut();
@@ -189,12 +245,14 @@ impl SlotEvents for Reporter {
             _ => EpochFailure::Log,
         };
         self.metrics.epoch_failed(reason);
+        let now_ms = self.env.now_ms();
+        self.observed.facts(|facts| facts.fails(error.reason(), error.to_string(), now_ms));
         if transient {
             tracing::warn!(reason = error.reason(), "{error}; taking over again");
         } else {
             tracing::error!(reason = error.reason(), "{error}");
             let reason = format!("{}: {error}", error.reason());
-            self.observed.facts(|facts| facts.enter(HealthPhase::Failed { reason }, self.env.now_ms()));
+            self.observed.facts(|facts| facts.enter(HealthPhase::Failed { reason }, now_ms));
         }
         let mut board = self.board.borrow_mut();
         board.failures += 1;
@@ -202,6 +260,14 @@ impl SlotEvents for Reporter {
     }
 
     fn input_blocked(&self, topic: &str, partition: u32, blocked: bool) {
+        let input = format!("{topic}[{partition}]");
+        self.observed.facts(|facts| {
+            if blocked {
+                facts.blocked.insert(input);
+            } else {
+                facts.blocked.remove(&input);
+            }
+        });
         if blocked {
             tracing::warn!(
                 reason = "InputBlockedByOpenTransaction",

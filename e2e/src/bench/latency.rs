@@ -44,7 +44,7 @@ fn latencies(
         whole: true,
         window_seconds: WINDOW_SECONDS,
         log: "info",
-        bucket: None,
+        ..JobOptions::default()
     };
     let job = Job::new(&place.bootstrap, place.binary, name, &options)?;
     job.assign(1)?;

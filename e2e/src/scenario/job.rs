@@ -1,10 +1,11 @@
 //! One job: its manifests and topics, and the processes that run it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use freshet_crds::control::PreflightReport;
 use freshet_kafka::KafkaConfig;
 use rdkafka::admin::AdminOptions;
 use rdkafka::config::ClientConfig;
@@ -37,6 +38,10 @@ pub struct JobOptions {
     pub log: &'static str,
     /// Where its state is, if not in a folder.
     pub bucket: Option<Bucket>,
+    /// Whether statements are written in another way that gives the same rows: another plan, the same output.
+    pub altered: bool,
+    /// Partitions of internal topics.
+    pub max_parallelism: u32,
 }
 
 /// A bucket of an S3 server that keeps objects as files.
@@ -84,6 +89,8 @@ impl Default for JobOptions {
             window_seconds: 10,
             log: "info,freshet=debug",
             bucket: None,
+            altered: false,
+            max_parallelism: PARTITIONS,
         }
     }
 }
@@ -141,12 +148,20 @@ impl Job {
         let kafka = KafkaConfig::new(bootstrap, "freshet-lab");
         let (binary, started) = (binary.to_owned(), AtomicU32::new(0));
         let job = Self { scratch, binary, prefix, kafka, started, log: options.log, bucket: options.bucket.clone() };
-        let manifests = job.manifests();
-        std::fs::create_dir_all(&manifests).map_err(LabError::file("making", &manifests))?;
-        let file = manifests.join("job.yaml");
-        std::fs::write(&file, job.yaml(options)).map_err(LabError::file("writing", &file))?;
+        job.write_manifests(options)?;
         job.make_topics()?;
         Ok(job)
+    }
+
+    /// Writes its manifests, or writes them anew.
+    ///
+    /// # Errors
+    /// When files can't be written.
+    pub fn write_manifests(&self, options: &JobOptions) -> Result<(), LabError> {
+        let manifests = self.manifests();
+        std::fs::create_dir_all(&manifests).map_err(LabError::file("making", &manifests))?;
+        let file = manifests.join("job.yaml");
+        std::fs::write(&file, self.yaml(options)).map_err(LabError::file("writing", &file))
     }
 
     /// The name of the topic of `role`.
@@ -198,13 +213,17 @@ impl Job {
         let aggregate = |table: &str, by: &str| {
             format!(
                 "    INSERT INTO {table} SELECT {by} AS name, window_start, COUNT(*) AS records, SUM(v) AS total FROM {window} \
-                 GROUP BY {by}, window_start, window_end;\n"
+                 GROUP BY {by}, window_start, window_end{};\n",
+                if options.altered { " HAVING COUNT(*) > 0" } else { "" }
             )
         };
         let statement = |role: &Role| match role {
             Role::Events => String::new(),
             Role::Copies if options.whole => {
                 "    INSERT INTO copies SELECT k, g, seq, v, ts, pad FROM events;\n".to_owned()
+            }
+            Role::Copies if options.altered => {
+                "    INSERT INTO copies SELECT k, seq, v + 0 AS v FROM events WHERE seq >= 0;\n".to_owned()
             }
             Role::Copies => "    INSERT INTO copies SELECT k, seq, v FROM events;\n".to_owned(),
             Role::ByKey => aggregate("by_key", "k"),
@@ -243,8 +262,9 @@ impl Job {
         ];
         format!(
             "apiVersion: freshet.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: {}}}\nspec:\n  sql: |\n{sql}  \
-             startFrom: {{type: Earliest}}\n  maxParallelism: {PARTITIONS}\n  epochInterval: {}\n{}",
+             startFrom: {{type: Earliest}}\n  maxParallelism: {}\n  epochInterval: {}\n{}",
             self.prefix,
+            options.max_parallelism,
             options.epoch_interval,
             topics.concat()
         )
@@ -349,7 +369,8 @@ impl Job {
         self.make_state_folder()?;
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.folder().join(format!("worker-{number:04}-slot-{slot}.log"));
-        let mut command = self.command("worker", &["--slot".to_owned(), slot.to_string()]);
+        let mut command = self
+            .command("worker", &["--slot".to_owned(), slot.to_string(), "--give-up-after".to_owned(), "0s".to_owned()]);
         command.envs(variables.iter().copied());
         let name = format!("worker of slot {slot}");
         let process = ServerProcess::spawn(&name, command, &log, &Undertaking::default())?;
@@ -386,6 +407,31 @@ impl Job {
             });
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs the preflight for `slots` slots; gives its exit code and its report.
+    ///
+    /// # Errors
+    /// When it can't be run, or says nothing that is a report.
+    pub fn preflight(&self, slots: u32, arguments: &[&str]) -> Result<(i32, PreflightReport), LabError> {
+        std::fs::create_dir_all(self.state()).map_err(LabError::file("making", self.state()))?;
+        let mut all = vec!["--slots".to_owned(), slots.to_string()];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let output = self.run("preflight", &all)?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let report = serde_json::from_str(&said).map_err(|error| {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            LabError::Wrong(format!("the preflight's report is none ({error}): {said}\n{errors}"))
+        })?;
+        Ok((output.status.code().unwrap_or(-1), report))
+    }
+
+    /// Runs a command of the runtime on the job, to its end.
+    ///
+    /// # Errors
+    /// When it can't be run.
+    pub fn run(&self, what: &str, arguments: &[String]) -> Result<Output, LabError> {
+        self.command(what, arguments).output().map_err(LabError::file("running", &self.binary))
     }
 
     /// Follows the output until `reached`.

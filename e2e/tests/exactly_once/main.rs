@@ -3,6 +3,7 @@
 //! And planted bugs, which must show.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
+mod changes;
 mod kills;
 mod moves;
 mod planted;

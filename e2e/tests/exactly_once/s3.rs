@@ -132,8 +132,8 @@ fn refusals_are_named() {
         }
         assert!(!ended.log.contains("not-the-secret") && !ended.log.contains(S3Server::SECRET_KEY), "{}", ended.log);
     };
-    refused(0, &[("AWS_SECRET_ACCESS_KEY", "not-the-secret")], &["StoreNotAuthorized", "SignatureDoesNotMatch"]);
-    refused(0, &[("AWS_ACCESS_KEY_ID", "nobody")], &["StoreNotAuthorized", "access key"]);
+    refused(0, &[("AWS_SECRET_ACCESS_KEY", "not-the-secret")], &["Unauthorised", "SignatureDoesNotMatch"]);
+    refused(0, &[("AWS_ACCESS_KEY_ID", "nobody")], &["Unauthorised", "access key"]);
     let elsewhere = job_in(Bucket { name: "nowhere".to_owned(), ..bucket.clone() }, "s3-nowhere");
     let mut watch = watch(&elsewhere);
     let ended = elsewhere.worker(0).unwrap().wait_for_end(&mut watch).unwrap();

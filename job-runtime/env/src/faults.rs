@@ -50,6 +50,10 @@ pub enum PlantedBug {
     EnlistAtEachTakeOver,
     /// How long a partition was quiet is measured by the wall clock.
     IdleByWallClock,
+    /// A statement that comes back gets the ids of its former life.
+    ReuseRetiredIds,
+    /// Tasks keep their memory when the plan changes.
+    KeepTasksAcrossPlans,
 }
 
 impl PlantedBug {
@@ -76,6 +80,8 @@ impl PlantedBug {
         Self::HonourSpentPointer,
         Self::EnlistAtEachTakeOver,
         Self::IdleByWallClock,
+        Self::ReuseRetiredIds,
+        Self::KeepTasksAcrossPlans,
     ];
 }
 

@@ -39,7 +39,8 @@ pub enum Compatibility {
 #[derive(Debug, PartialEq, Eq)]
 struct Stateful<'a> {
     state_version: u32,
-    /// Where it gets rows: the topic, or the version of its internal topic and the stage that writes it.
+    /// Where it gets rows: the topic and the stage that reads it, in whose tasks its state lies; or the version of its
+    /// internal topic and the stage that writes it.
     feed: Feed<'a>,
     /// What its rows of state hold, in order.
     layout: String,
@@ -47,7 +48,7 @@ struct Stateful<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Feed<'a> {
-    Topic(&'a str),
+    Topic { topic: &'a str, stage: &'a str },
     Internal { from_stage: &'a str, format_version: u32 },
 }
 
@@ -88,8 +89,7 @@ pub fn compare(old: &Plan, new: &Plan) -> Compatibility {
             ));
         }
         match (&operator.feed, &other.feed) {
-            (Feed::Topic(topic), Feed::Topic(new_topic)) if topic == new_topic => {}
-            (before @ Feed::Internal { .. }, after @ Feed::Internal { .. }) if before == after => {}
+            (before, after) if before == after => {}
             (Feed::Internal { .. }, Feed::Internal { .. }) => draining.push((*id).to_owned()),
             _ => reasons
                 .push(format!("operator {id} would run in another stage than its state's, over other partitions")),
@@ -110,7 +110,7 @@ fn operators(plan: &Plan) -> BTreeMap<&str, Stateful<'_>> {
     let mut found = BTreeMap::new();
     for stage in &plan.stages {
         let feed = || match &stage.input {
-            Input::Topic(source) => Feed::Topic(&source.topic),
+            Input::Topic(source) => Feed::Topic { topic: &source.topic, stage: &stage.id },
             Input::Repartition(source) => Feed::Internal {
                 from_stage: &source.from_stage,
                 format_version: written_version(plan, &source.operator),
@@ -265,6 +265,29 @@ mod tests {
         wider.max_parallelism = 16;
         assert!(reason(&two_stages("a", 1), &wider).contains("maxParallelism is 16 and was 8"));
         assert!(reason(&one_stage(&["a"]), &two_stages("a", 1)).contains("another stage"));
+    }
+
+    #[test]
+    fn state_lies_in_the_tasks_of_its_stage() {
+        let mut elsewhere = one_stage(&["a"]);
+        elsewhere.stages[0].id = "t-0001".into();
+        let Compatibility::Incompatible { reasons } = compare(&one_stage(&["a"]), &elsewhere) else { panic!() };
+        assert!(reasons[0].contains("another stage"), "{reasons:?}");
+        let ids = [("t-0001".to_owned(), "t-0000".to_owned())].into();
+        assert_eq!(compare(&one_stage(&["a"]), &elsewhere.with_ids(&ids)), Compatibility::Identical);
+    }
+
+    #[test]
+    fn an_operator_under_another_id_is_another_operator_throughout() {
+        let ids = [("a".to_owned(), "a-r7".to_owned()), ("t-0000".to_owned(), "t-0009".to_owned())].into();
+        let renamed = two_stages("a", 1).with_ids(&ids);
+        let mut wanted = two_stages("a-r7", 1);
+        wanted.stages[0].id = "t-0009".into();
+        if let Input::Repartition(source) = &mut wanted.stages[1].input {
+            source.from_stage = "t-0009".into();
+        }
+        assert_eq!(renamed, wanted);
+        assert_eq!(renamed.operator_ids().into_iter().collect::<Vec<_>>(), ["a-r7"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod expr;
 pub mod fingerprint;
 pub mod key;
 pub mod print;
+mod rename;
 pub mod types;
 
 use serde::{Deserialize, Serialize};

@@ -9,13 +9,10 @@ use std::time::Duration;
 use freshet_env::SharedEnv;
 use freshet_kafka::{KafkaConfig, KafkaLog};
 use freshet_log::{Log, TopicSpec};
-use freshet_state::lineage::Lineage;
 use freshet_state::store::{S3Options, Store, open};
 
 use super::Failure;
-use crate::job::{self, JobSpec};
 use crate::manifest::{Checkpoint, Pipeline, TopicTable};
-use crate::slot::SlotError;
 
 /// Runs `work` on this thread, with timers, IO and local tasks.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
@@ -74,39 +71,37 @@ pub(super) fn checkpoint(asked: Option<&str>, pipeline: &Pipeline) -> Result<Che
     Ok(Checkpoint { url: format!("file://{}", absolute.display()), endpoint: None, region: None })
 }
 
-/// Settings for the Kafka cluster at `servers`.
-pub(super) fn kafka_config(servers: &str, job: &str, settings: &[(String, String)]) -> KafkaConfig {
+/// The user that a job's processes log in to Kafka as.
+const SASL_USERNAME: &str = "FRESHET_KAFKA_SASL_USERNAME";
+/// That user's password.
+const SASL_PASSWORD: &str = "FRESHET_KAFKA_SASL_PASSWORD";
+
+/// Settings for the Kafka cluster at `servers`, with SASL credentials from the environment where it has some.
+///
+/// # Errors
+/// Half of the credentials. Their values are in no text.
+pub(super) fn kafka_config(servers: &str, job: &str, settings: &[(String, String)]) -> Result<KafkaConfig, String> {
     let mut config = KafkaConfig::new(servers, format!("freshet-{job}"));
     config.extra = settings.iter().cloned().collect::<BTreeMap<_, _>>();
-    config
+    #[allow(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match (variable(SASL_USERNAME), variable(SASL_PASSWORD)) {
+        (None, None) => {}
+        (Some(username), Some(password)) => {
+            config.extra.insert("sasl.username".to_owned(), username);
+            config.extra.insert("sasl.password".to_owned(), password);
+        }
+        (username, _) => {
+            let missing = if username.is_some() { SASL_PASSWORD } else { SASL_USERNAME };
+            return Err(format!("{missing} is not set, or empty, but its counterpart is: set both, or neither"));
+        }
+    }
+    Ok(config)
 }
 
 /// Kafka as a log.
 pub(super) fn kafka(config: KafkaConfig, env: &SharedEnv) -> Result<Rc<dyn Log>, Failure> {
     Ok(Rc::new(KafkaLog::connect(config, Rc::clone(env)).map_err(|error| Failure::Refused(error.to_string()))?))
-}
-
-/// Opens the job's lineage; tries again for a while where that may help. The leader of a partition that was just
-/// made may not know yet that it is one, and a broker that restarts is back within seconds.
-pub(super) async fn open_patiently(
-    spec: &JobSpec,
-    store: &Rc<dyn Store>,
-    log: &Rc<dyn Log>,
-    env: &SharedEnv,
-) -> Result<Lineage, SlotError> {
-    const PATIENCE: Duration = Duration::from_secs(20);
-    let began = env.monotonic();
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match job::open(spec, Rc::clone(store), log, env).await {
-            Err(error) if error.is_transient() && env.monotonic().saturating_sub(began) < PATIENCE => {
-                tracing::warn!(reason = error.reason(), "{error}; trying again");
-                env.sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
-            done => return done,
-        }
-    }
 }
 
 /// The topics of a pipeline, as the log is asked to make them.

@@ -3,6 +3,8 @@
 mod environment;
 mod inspect;
 mod pipeline;
+mod places;
+mod preflight;
 mod run;
 mod worker;
 
@@ -13,10 +15,8 @@ use clap::{Parser, Subcommand};
 
 use crate::observe::logs;
 
-/// Exit code: what was asked for is wrong (manifests, SQL, arguments).
-const EXIT_REFUSED: u8 = 2;
-/// Exit code: it went wrong while it ran.
-const EXIT_FAILED: u8 = 1;
+// What was asked for is wrong (manifests, SQL, arguments), or it went wrong while it ran.
+use freshet_crds::control::{EXIT_FAILED, EXIT_REFUSED};
 
 /// Stream processing in SQL, exactly once, from the manifests that a Kubernetes cluster takes.
 #[derive(Debug, Parser)]
@@ -36,13 +36,27 @@ enum Command {
     Run(run::RunArgs),
     /// Run one slot of a job on Kafka, as a pod does
     ///
-    /// The slot runs what the newest generation of the assignment gives it, and stands by until there is one
-    /// (`freshet assign` hands it out).
+    /// The slot runs what the newest generation gives it, and stands by until there is one (`freshet preflight` hands
+    /// it out). It follows later ones by itself. SIGTERM stops it at a commit.
+    ///
+    /// Exit codes: 0 stopped as asked, 1 it may heal by itself, 2 a person must change something.
     Worker(worker::WorkerArgs),
+    /// Check whether a job can run as its manifests say, and hand out the generation that runs it so
+    ///
+    /// Looks at plan, state, store, brokers, topics and rights, makes internal topics, resolves where new inputs begin,
+    /// and hands out the next generation where the latest differs in plan, in how it is run, or in slots. Running workers
+    /// take it over. Prints a report, one line of JSON.
+    ///
+    /// Exit codes: 0 it can run, 1 it may heal by itself, 2 a person must change something.
+    Preflight(preflight::PreflightArgs),
     /// Hand out the job's next generation: spread its tasks over so many slots
     ///
     /// Running workers see it within seconds, commit, and take their new tasks over.
-    Assign(worker::AssignArgs),
+    Assign(preflight::AssignArgs),
+    /// End a job with its state: fence its workers, delete internal topics, offsets and state
+    ///
+    /// Applied again, the job begins anew. May be interrupted and repeated.
+    Retire(preflight::RetireArgs),
     /// Say everything that is wrong with manifests
     Validate(inspect::ValidateArgs),
     /// Show a pipeline's stages, keys, state and internal topics
@@ -74,6 +88,14 @@ impl Failure {
     fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(error.to_string())
     }
+
+    /// What went wrong, for a report.
+    fn text(self) -> String {
+        match self {
+            Self::Refused(text) | Self::Failed(text) => text,
+            Self::Said(code) => format!("exit code {code}"),
+        }
+    }
 }
 
 /// Runs the command that the process's arguments ask for.
@@ -87,7 +109,9 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Worker(args) => logged("info").and_then(|()| worker::worker(&args)),
-        Command::Assign(args) => logged("warn").and_then(|()| worker::assign(&args)),
+        Command::Preflight(args) => logged("warn").and_then(|()| preflight::preflight(&args)),
+        Command::Assign(args) => logged("warn").and_then(|()| preflight::assign(&args)),
+        Command::Retire(args) => logged("warn").and_then(|()| preflight::retire(&args)),
         Command::Validate(args) => inspect::validate(&args),
         Command::Plan(args) => inspect::plan(&args),
         Command::State(args) => inspect::state(&args),

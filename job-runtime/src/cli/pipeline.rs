@@ -6,11 +6,8 @@ use freshet_plan::Plan;
 use freshet_state::lineage::Owner;
 
 use super::{EXIT_REFUSED, Failure};
-use crate::job::JobSpec;
+use crate::job::{JobSpec, run_policy};
 use crate::manifest::{self, Diagnostics, Examined, Pipeline};
-
-/// The cluster that owns jobs which are run outside of any.
-const LOCAL_CLUSTER: &str = "local";
 
 /// A pipeline and its plan.
 pub(super) struct Planned {
@@ -20,18 +17,13 @@ pub(super) struct Planned {
 
 impl Planned {
     /// The job as the runtime takes it.
-    pub fn spec(&self) -> JobSpec {
+    pub fn spec(&self, owner: Owner) -> JobSpec {
         let job = &self.pipeline.job;
         JobSpec {
-            owner: Owner {
-                cluster: LOCAL_CLUSTER.to_owned(),
-                namespace: job.namespace.clone(),
-                name: job.name.clone(),
-            },
+            owner,
             plan: self.plan.clone(),
+            policy: run_policy(&job.on_bad_record, &job.on_late, job.epoch_interval),
             start_from: job.start_from,
-            on_bad_record: job.on_bad_record.clone(),
-            on_late: job.on_late.clone(),
         }
     }
 }

@@ -141,6 +141,26 @@ impl Serialize for Diagnostics {
     }
 }
 
+impl Diagnostics {
+    /// All errors in one line, for a condition or a report: resource, field, message, place and help of each.
+    #[must_use]
+    pub fn in_short(&self) -> String {
+        let errors = self.items.iter().filter(|item| item.severity == Severity::Error);
+        let texts = errors.map(|item| {
+            let mut text = String::new();
+            for part in [&item.resource, &item.field].into_iter().filter(|part| !part.is_empty()) {
+                text += &format!("{part}: ");
+            }
+            text += &format!("{} ({}:{}:{})", item.message, item.file, item.place.line, item.place.column);
+            if let Some(help) = &item.help {
+                text += &format!("; {help}");
+            }
+            text
+        });
+        texts.collect::<Vec<_>>().join(". ")
+    }
+}
+
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for item in &self.items {

@@ -1,34 +1,59 @@
 //! Is a slot alive, ready, and getting anywhere? Pure functions of facts and the time.
 //!
 //! * **live**: its thread comes round. A slot that is not live must be restarted.
-//! * **ready**: it holds its tasks and has not failed.
+//! * **ready**: it holds its tasks, or stands by for some, and has not failed. A slot that has nothing to do yet is as
+//!   ready as it can be: were it not, a StatefulSet could not be scaled up before tasks are handed out to its slots.
 //! * **progressing**: what waits gets committed. A job that is up but not progressing is never shown
 //!   healthy; this is the question that such a job fails and the other two don't.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use freshet_crds::control::{Problem, Restored};
 use serde::Serialize;
 
 /// What a slot is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "phase")]
 pub enum Phase {
-    /// It has not begun to take over.
+    /// It opens the lineage.
     Starting,
+    /// There is no generation with tasks for it: it waits for one.
+    StandingBy,
     /// It is taking its tasks over; nothing is read yet.
     TakingOver {
         /// Which step of the take-over.
         step: &'static str,
     },
+    /// It loads state.
+    Restoring,
     /// It reads, processes and commits.
     Running,
     /// It was asked to stop and commits a last epoch.
     Stopping,
+    /// An attempt failed; it waits before the next.
+    BackingOff,
     /// It gave up and will not go on by itself.
     Failed {
         /// Why, for a person.
         reason: String,
     },
+}
+
+/// What a slot runs since its last take-over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Runs {
+    /// The generation.
+    pub generation: u64,
+    /// How many slots it has.
+    pub slots: u32,
+    /// The fingerprint of its plan.
+    pub plan_fingerprint: String,
+    /// The fingerprint of its plan and of how it is run.
+    pub revision: String,
+    /// What the take-over brought back.
+    pub restored: Restored,
 }
 
 /// What the slot knows about itself. Times are ms since the Unix epoch.
@@ -42,8 +67,15 @@ pub struct Facts {
     pub phase_since_ms: i64,
     /// When its thread last came round.
     pub last_beat_ms: i64,
-    /// The generation of the assignment that it runs.
-    pub generation: Option<u64>,
+    /// What it runs.
+    #[serde(flatten)]
+    pub runs: Option<Runs>,
+    /// What is wrong, from the first failed attempt on until it gets anywhere again.
+    pub problem: Option<Problem>,
+    /// Inputs that somebody else's open transaction blocks.
+    pub blocked: BTreeSet<String>,
+    /// Age of the oldest record that is read next, ms.
+    pub lag_ms: u64,
     /// The last epoch that committed.
     pub epoch: Option<u64>,
     /// When it committed.
@@ -62,7 +94,10 @@ impl Facts {
             phase: Phase::Starting,
             phase_since_ms: now_ms,
             last_beat_ms: now_ms,
-            generation: None,
+            runs: None,
+            problem: None,
+            blocked: BTreeSet::new(),
+            lag_ms: 0,
             epoch: None,
             last_commit_ms: None,
             waiting_records: 0,
@@ -84,16 +119,28 @@ impl Facts {
         self.beat(now_ms);
     }
 
-    /// An epoch committed.
-    pub const fn committed(&mut self, epoch: u64, now_ms: i64) {
+    /// An epoch committed: whatever was wrong no longer is.
+    pub fn committed(&mut self, epoch: u64, now_ms: i64) {
         self.epoch = Some(epoch);
         self.last_commit_ms = Some(now_ms);
+        self.problem = None;
+        self.beat(now_ms);
+    }
+
+    /// An attempt failed. The time of a problem is that of its first failure.
+    pub fn fails(&mut self, reason: &str, message: String, now_ms: i64) {
+        let since_ms = self.problem.as_ref().filter(|problem| problem.reason == reason).map(|problem| problem.since_ms);
+        self.problem = Some(Problem { reason: reason.to_owned(), message, since_ms: since_ms.unwrap_or(now_ms) });
         self.beat(now_ms);
     }
 
     /// So many records wait now, read or not.
-    pub const fn waiting(&mut self, records: u64, now_ms: i64) {
+    pub fn waiting(&mut self, records: u64, now_ms: i64) {
         self.waiting_records = records;
+        if records == 0 && self.phase == Phase::Running {
+            // Nothing will commit, and nothing has to.
+            self.problem = None;
+        }
         self.waiting_since_ms = match (records, self.waiting_since_ms) {
             (0, _) => None,
             (_, Some(since)) => Some(since),
@@ -136,6 +183,11 @@ pub enum Fault {
         /// For how long, ms.
         for_ms: i64,
     },
+    /// It waits before it tries again.
+    BackingOff {
+        /// Why the last attempt failed.
+        why: String,
+    },
     /// It is stopping as asked.
     Stopping,
     /// It gave up.
@@ -160,6 +212,7 @@ impl fmt::Display for Fault {
             Self::TakingOver { step, for_ms } => {
                 write!(f, "the slot is taking its tasks over ({step}) for {:.1} s", seconds(for_ms))
             }
+            Self::BackingOff { why } => write!(f, "the slot waits before it tries again: {why}"),
             Self::Stopping => f.write_str("the slot is stopping as asked"),
             Self::Failed(reason) => write!(f, "the slot gave up: {reason}"),
             Self::NotCommitting { records, for_ms, epoch } => {
@@ -182,17 +235,23 @@ pub fn live(facts: &Facts, now_ms: i64, limits: Limits) -> Result<(), Fault> {
     if since > limits.beat_ms { Err(Fault::Stuck(since)) } else { Ok(()) }
 }
 
-/// Whether the slot holds its tasks.
+/// Whether the slot holds its tasks, or stands by for some.
 ///
 /// # Errors
 /// What it is doing instead.
 pub fn ready(facts: &Facts, now_ms: i64) -> Result<(), Fault> {
     match &facts.phase {
-        Phase::Running => Ok(()),
+        Phase::Running | Phase::StandingBy => Ok(()),
         Phase::Starting => Err(Fault::Starting),
         Phase::TakingOver { step } => {
             Err(Fault::TakingOver { step, for_ms: now_ms.saturating_sub(facts.phase_since_ms) })
         }
+        Phase::Restoring => {
+            Err(Fault::TakingOver { step: "restoring state", for_ms: now_ms.saturating_sub(facts.phase_since_ms) })
+        }
+        Phase::BackingOff => Err(Fault::BackingOff {
+            why: facts.problem.as_ref().map_or_else(|| "unknown".to_owned(), |problem| problem.message.clone()),
+        }),
         Phase::Stopping => Err(Fault::Stopping),
         Phase::Failed { reason } => Err(Fault::Failed(reason.clone())),
     }
@@ -205,6 +264,9 @@ pub fn ready(facts: &Facts, now_ms: i64) -> Result<(), Fault> {
 pub fn progress(facts: &Facts, now_ms: i64, limits: Limits) -> Result<(), Fault> {
     live(facts, now_ms, limits)?;
     ready(facts, now_ms)?;
+    if facts.phase != Phase::Running {
+        return Ok(());
+    }
     let Some(waiting_since) = facts.waiting_since_ms else { return Ok(()) };
     // Nothing can be expected to commit before it waits, nor before the slot runs.
     let since = waiting_since.max(facts.phase_since_ms).max(facts.last_commit_ms.unwrap_or(i64::MIN));
@@ -270,6 +332,33 @@ mod tests {
         assert_eq!(progress(&facts, 1_600, LIMITS), Err(fault));
         facts.enter(Phase::Running, 2_000);
         assert_eq!(progress(&facts, 2_000, LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn a_slot_without_tasks_is_ready_and_has_nothing_to_get_anywhere_with() {
+        let mut facts = Facts::starting(0);
+        facts.enter(Phase::StandingBy, 10);
+        assert_eq!(ready(&facts, 50_000_000), Ok(()));
+        assert_eq!(progress(&facts, 20, LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn a_problem_keeps_its_time_until_something_commits() {
+        let mut facts = Facts::starting(0);
+        facts.fails("KafkaUnavailable", "no answer".into(), 1_000);
+        facts.fails("KafkaUnavailable", "still none".into(), 2_000);
+        let problem = facts.problem.clone().expect("one");
+        assert_eq!((problem.since_ms, problem.message.as_str()), (1_000, "still none"));
+        facts.enter(Phase::BackingOff, 2_000);
+        assert_eq!(ready(&facts, 2_000), Err(Fault::BackingOff { why: "still none".into() }));
+        facts.enter(Phase::Running, 3_000);
+        facts.waiting(3, 3_000);
+        assert!(facts.problem.is_some(), "nothing has committed yet");
+        facts.committed(1, 4_000);
+        assert_eq!(facts.problem, None);
+        facts.fails("StoreUnavailable", "no answer".into(), 5_000);
+        facts.waiting(0, 6_000);
+        assert_eq!(facts.problem, None, "nothing waits, so nothing is wrong");
     }
 
     #[test]

@@ -14,45 +14,92 @@ pub mod server;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use freshet_crds::control::{Problem, WorkerPhase, WorkerStatus, WorkerTask};
+use freshet_crds::reasons;
 
+use health::Fault;
 pub use health::{Facts, Limits, Phase};
 
-/// One task, as `/status` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TaskStatus {
-    /// The stage's id in the plan.
-    pub stage: String,
-    /// The partition of its input.
-    pub partition: u32,
-    /// The next offset to read.
-    pub position: i64,
-    /// Offsets between the position and the end of the input.
-    pub lag_records: u64,
-    /// The watermark, ms since the Unix epoch.
-    pub watermark_ms: Option<i64>,
-    /// Keys in its state.
-    pub state_keys: u64,
-}
-
-/// All of `/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// What a slot has told.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The job's name.
     pub job: String,
-    /// The slot's number or name.
-    pub slot: String,
-    /// The plan's fingerprint.
-    pub plan: String,
-    /// The lineage.
-    pub lineage: String,
+    /// The slot's number.
+    pub slot: u32,
+    /// The lineage, once it is open.
+    pub lineage: Option<String>,
     /// What the slot is doing.
-    #[serde(flatten)]
     pub facts: Facts,
+    /// When a fact is a fault.
+    pub limits: Limits,
     /// Its tasks.
-    pub tasks: Vec<TaskStatus>,
+    pub tasks: Vec<WorkerTask>,
+}
+
+impl Status {
+    /// What the outside is told: facts, and what they come to at `now_ms`.
+    #[must_use]
+    pub fn judged(&self, now_ms: i64) -> WorkerStatus {
+        let facts = &self.facts;
+        let runs = facts.runs.as_ref();
+        WorkerStatus {
+            job: self.job.clone(),
+            slot: self.slot,
+            runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+            lineage: self.lineage.clone(),
+            phase: match facts.phase {
+                Phase::Starting => WorkerPhase::Starting,
+                Phase::StandingBy => WorkerPhase::StandingBy,
+                Phase::TakingOver { .. } => WorkerPhase::TakingOver,
+                Phase::Restoring => WorkerPhase::Restoring,
+                Phase::Running => WorkerPhase::Running,
+                Phase::Stopping => WorkerPhase::Stopping,
+                Phase::BackingOff => WorkerPhase::BackingOff,
+                Phase::Failed { .. } => WorkerPhase::Failed,
+            },
+            phase_since_ms: facts.phase_since_ms,
+            generation: runs.map(|runs| runs.generation),
+            slots: runs.map(|runs| runs.slots),
+            plan_fingerprint: runs.map(|runs| runs.plan_fingerprint.clone()),
+            revision: runs.map(|runs| runs.revision.clone()),
+            ready: health::ready(facts, now_ms).is_ok(),
+            progressing: health::progress(facts, now_ms, self.limits).is_ok(),
+            epoch: facts.epoch,
+            last_commit_ms: facts.last_commit_ms,
+            lag_records: facts.waiting_records,
+            lag_ms: facts.lag_ms,
+            restored: runs.map(|runs| runs.restored.clone()),
+            problem: self.problem(now_ms),
+            blocked_inputs: facts.blocked.iter().cloned().collect(),
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    /// What is wrong: what failed, else an input that is blocked, else that nothing commits though it should.
+    fn problem(&self, now_ms: i64) -> Option<Problem> {
+        let facts = &self.facts;
+        if let Some(problem) = &facts.problem {
+            return Some(problem.clone());
+        }
+        if let Some(input) = facts.blocked.first() {
+            return Some(Problem {
+                reason: reasons::INPUT_BLOCKED_BY_OPEN_TRANSACTION.name.to_owned(),
+                message: format!(
+                    "{input}: another producer's open transaction holds it back; nothing behind it can be read"
+                ),
+                since_ms: facts.waiting_since_ms.unwrap_or(now_ms),
+            });
+        }
+        match health::progress(facts, now_ms, self.limits) {
+            Err(fault @ (Fault::NotCommitting { for_ms, .. } | Fault::Stuck(for_ms))) => Some(Problem {
+                reason: reasons::EPOCHS_NOT_COMMITTING.name.to_owned(),
+                message: fault.to_string(),
+                since_ms: now_ms - for_ms,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// What a slot tells about itself, shared between the slot and the server.
@@ -62,13 +109,13 @@ pub struct Observed(Arc<Mutex<Status>>);
 impl Observed {
     /// A slot that starts at `now_ms`.
     #[must_use]
-    pub fn new(job: &str, slot: &str, plan: &str, lineage: &str, now_ms: i64) -> Self {
+    pub fn new(job: &str, slot: u32, now_ms: i64) -> Self {
         Self(Arc::new(Mutex::new(Status {
             job: job.to_owned(),
-            slot: slot.to_owned(),
-            plan: plan.to_owned(),
-            lineage: lineage.to_owned(),
+            slot,
+            lineage: None,
             facts: Facts::starting(now_ms),
+            limits: Limits::for_epoch_interval(0),
             tasks: Vec::new(),
         })))
     }

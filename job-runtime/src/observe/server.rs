@@ -1,5 +1,7 @@
 //! The HTTP server of a slot: `/metrics`, `/livez`, `/readyz`, `/progressz`, `/status`.
 //!
+//! `/status` is the [`freshet_crds::control::WorkerStatus`] that the control server gives, too.
+//!
 //! Probes answer `200 ok`, or 503 with the reason as text. The server runs on a thread of its own and
 //! ends when its handle is dropped.
 
@@ -13,8 +15,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
 
-use super::health::{self, Fault, Limits};
-use super::{Facts, Observed};
+use super::health::{self, Fault};
+use super::{Observed, Status};
 use crate::metrics::Metrics;
 
 /// What the server shows.
@@ -24,8 +26,6 @@ pub struct Shown {
     pub observed: Observed,
     /// Its metrics.
     pub metrics: Metrics,
-    /// When a fact is a fault.
-    pub limits: Limits,
     /// The clock, ms since the Unix epoch; of the process, not of the slot, whose environment stays on its thread.
     pub now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -34,7 +34,7 @@ pub struct Shown {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is taken, or not of this machine.
-    #[error("can't listen on {address}: {source}; choose another address for metrics and health")]
+    #[error("can't listen on {address}: {source}; choose another address")]
     Listen {
         /// What was asked for.
         address: SocketAddr,
@@ -42,7 +42,7 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// No thread or no runtime could be made.
-    #[error("can't start the thread of the metrics server: {0}")]
+    #[error("can't start a server's thread: {0}")]
     Thread(std::io::Error),
 }
 
@@ -60,15 +60,23 @@ impl Server {
     /// # Errors
     /// The address can't be listened on, or no thread can be made.
     pub fn start(address: SocketAddr, shown: Shown) -> Result<Self, ServeError> {
+        Self::serve(address, "observe", router(shown))
+    }
+
+    /// Serves `router` on `address`, on a thread called `name`.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub(crate) fn serve(address: SocketAddr, name: &'static str, router: Router) -> Result<Self, ServeError> {
         let listen = |source| ServeError::Listen { address, source };
         let listener = std::net::TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(ServeError::Thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
-            .name("observe".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, shown, stopped)))
+            .name(name.to_owned())
+            .spawn(move || runtime.block_on(serve(name, listener, router, stopped)))
             .map_err(ServeError::Thread)?;
         Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
     }
@@ -90,19 +98,19 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, shown: Shown, stopped: oneshot::Receiver<()>) {
+async fn serve(name: &'static str, listener: std::net::TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(%error, "the metrics server can't use its socket");
+            tracing::error!(%error, "the {name} server can't use its socket");
             return;
         }
     };
     // Open connections are cut, not awaited: a scraper that keeps one open must not hold up the stop.
     tokio::select! {
-        served = axum::serve(listener, router(shown)) => {
+        served = axum::serve(listener, router) => {
             if let Err(error) = served {
-                tracing::error!(%error, "the metrics server ended");
+                tracing::error!(%error, "the {name} server ended");
             }
         }
         _ = stopped => {}
@@ -124,23 +132,23 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 }
 
 async fn live(State(shown): State<Shown>) -> Response {
-    probe(&shown, |facts, now_ms| health::live(facts, now_ms, shown.limits))
+    probe(&shown, |status, now_ms| health::live(&status.facts, now_ms, status.limits))
 }
 
 async fn ready(State(shown): State<Shown>) -> Response {
-    probe(&shown, health::ready)
+    probe(&shown, |status, now_ms| health::ready(&status.facts, now_ms))
 }
 
 async fn progress(State(shown): State<Shown>) -> Response {
-    probe(&shown, |facts, now_ms| health::progress(facts, now_ms, shown.limits))
+    probe(&shown, |status, now_ms| health::progress(&status.facts, now_ms, status.limits))
 }
 
 async fn status(State(shown): State<Shown>) -> Response {
-    axum::Json(shown.observed.status()).into_response()
+    axum::Json(shown.observed.status().judged((shown.now_ms)())).into_response()
 }
 
-fn probe(shown: &Shown, judge: impl FnOnce(&Facts, i64) -> Result<(), Fault>) -> Response {
-    match judge(&shown.observed.status().facts, (shown.now_ms)()) {
+fn probe(shown: &Shown, judge: impl FnOnce(&Status, i64) -> Result<(), Fault>) -> Response {
+    match judge(&shown.observed.status(), (shown.now_ms)()) {
         Ok(()) => (StatusCode::OK, "ok\n").into_response(),
         Err(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n")).into_response(),
     }
@@ -154,7 +162,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::observe::{Phase, TaskStatus};
+    use crate::observe::Phase;
+    use freshet_crds::control::WorkerTask;
 
     /// Status code and body of a GET.
     fn get(address: SocketAddr, path: &str) -> (u16, String) {
@@ -171,14 +180,13 @@ mod tests {
     #[test]
     fn answers_follow_the_facts() {
         let clock = Arc::new(AtomicI64::new(1_000));
-        let observed = Observed::new("fraud", "0", "7c9f2b", "r1-abc", 1_000);
+        let observed = Observed::new("fraud", 0, 1_000);
         let metrics = Metrics::new("fraud", "0");
         let now_ms: Arc<dyn Fn() -> i64 + Send + Sync> = {
             let clock = Arc::clone(&clock);
             Arc::new(move || clock.load(Ordering::Relaxed))
         };
-        let limits = Limits { beat_ms: 60_000, progress_ms: 10_000 };
-        let shown = Shown { observed: observed.clone(), metrics, limits, now_ms };
+        let shown = Shown { observed: observed.clone(), metrics, now_ms };
         let server = Server::start(SocketAddr::from(([127, 0, 0, 1], 0)), shown).expect("a free port");
 
         assert_eq!(get(server.address(), "/livez"), (200, "ok\n".to_owned()));
@@ -198,7 +206,7 @@ mod tests {
         assert_eq!(get(server.address(), "/livez").0, 200);
 
         observed.update(|status| {
-            status.tasks = vec![TaskStatus {
+            status.tasks = vec![WorkerTask {
                 stage: "s1".into(),
                 partition: 2,
                 position: 40,
@@ -210,8 +218,9 @@ mod tests {
         let (code, body) = get(server.address(), "/status");
         let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(code, 200);
-        assert_eq!(status["phase"], "running");
-        assert_eq!(status["waitingRecords"], 3);
+        assert_eq!(status["phase"], "Running");
+        assert_eq!(status["problem"]["reason"], "EpochsNotCommitting");
+        assert_eq!(status["lagRecords"], 3);
         assert_eq!(status["tasks"][0]["lagRecords"], 3);
 
         let (code, text) = get(server.address(), "/metrics");
@@ -228,12 +237,8 @@ mod tests {
     fn an_address_that_is_taken_is_named() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("its address");
-        let shown = Shown {
-            observed: Observed::new("j", "0", "p", "l", 0),
-            metrics: Metrics::new("j", "0"),
-            limits: Limits::for_epoch_interval(500),
-            now_ms: Arc::new(|| 0),
-        };
+        let shown =
+            Shown { observed: Observed::new("j", 0, 0), metrics: Metrics::new("j", "0"), now_ms: Arc::new(|| 0) };
         let error = Server::start(address, shown).expect_err("taken").to_string();
         assert!(error.starts_with(&format!("can't listen on {address}")), "{error}");
     }

@@ -10,13 +10,16 @@ use freshet_env::SharedEnv;
 use freshet_env::sim::{NodeFault, NodeId, SeededRng, Sim, SimEnv, TaskHandle};
 use freshet_log::Log;
 use freshet_log::model::ModelBroker;
-use freshet_state::generation::Generation;
+use freshet_state::TaskId;
+use freshet_state::generation::{Generation, GenerationLog};
 use freshet_state::lineage::Lineage;
 use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault};
 
 use super::scenario::{StoreWeather, Strike};
-use crate::job::{self, JobSpec};
-use crate::slot::{self, EpochReport, Phase, Slot, SlotError, SlotEvents, StopHandle, StopSignal, TaskReport, Tuning};
+use crate::job::{self, JobSpec, Wanted};
+use crate::slot::{
+    self, EpochReport, Phase, Slot, SlotError, SlotEvents, StopHandle, StopSignal, TakenOver, TaskReport, Tuning,
+};
 
 /// The node of whoever looks after the cluster.
 pub(super) const HARNESS: NodeId = NodeId(0);
@@ -57,9 +60,18 @@ struct Ears {
     idled: Cell<bool>,
     epochs: Cell<u64>,
     failure: RefCell<Option<String>>,
+    taken: Rc<RefCell<BTreeMap<(u64, TaskId), i64>>>,
 }
 
 impl SlotEvents for Ears {
+    fn took_over(&self, taken: &TakenOver<'_>) {
+        let mut all = self.taken.borrow_mut();
+        for (task, position) in &taken.tasks {
+            let least = all.entry((taken.generation.number, task.clone())).or_insert(*position);
+            *least = (*least).min(*position);
+        }
+    }
+
     fn phase(&self, phase: Phase) {
         self.phase.set(Some(phase));
         self.worked.set(self.worked.get() || phase == Phase::Working);
@@ -110,7 +122,10 @@ pub(super) struct Cluster {
     pub env: SharedEnv,
     pub broker: ModelBroker,
     pub objects: MemoryStore,
-    pub spec: JobSpec,
+    /// The job as it was last asked for.
+    pub spec: RefCell<JobSpec>,
+    /// For each generation and task, the least position at which a worker took it over.
+    pub taken: Rc<RefCell<BTreeMap<(u64, TaskId), i64>>>,
     pub tuning: Tuning,
     pub weather: Rc<RefCell<StoreWeather>>,
     pub rng: RefCell<SeededRng>,
@@ -125,7 +140,8 @@ impl Cluster {
             env: Rc::new(sim.env(HARNESS)),
             broker,
             objects: MemoryStore::new(),
-            spec,
+            spec: RefCell::new(spec),
+            taken: Rc::default(),
             tuning,
             weather: Rc::new(RefCell::new(weather)),
             rng: RefCell::new(sim.fork_rng()),
@@ -171,7 +187,7 @@ impl Cluster {
         let sim = self.sim();
         let node = NodeId(self.next_node.replace(self.next_node.get() + 1));
         let (stop, signal) = StopSignal::new();
-        let ears = Rc::new(Ears::default());
+        let ears = Rc::new(Ears { taken: Rc::clone(&self.taken), ..Ears::default() });
         let worker = Rc::clone(self).work(slot, claim, sim.env(node), signal, Rc::clone(&ears));
         let handle = sim.spawn(format!("slot {slot}"), node, worker);
         let rivalled = !self.nodes(|p| p.slot == slot && p.is_live() && !p.ears.worked.get()).is_empty();
@@ -219,16 +235,16 @@ impl Cluster {
     ) -> Result<(), SlotError> {
         let env: SharedEnv = Rc::new(env);
         let log: Rc<dyn Log> = Rc::new(self.broker.client(Rc::clone(&env)));
-        let lineage = self.open(&log, &env).await?;
-        let policy = self.spec.policy();
-        let slot = Slot { number, lineage, policy, tuning: self.tuning.clone(), env, log, events: ears };
+        let lineage = self.open(&env).await?;
+        let slot = Slot { number, lineage, tuning: self.tuning.clone(), env, log, events: ears };
         slot::run(&slot, claim, &stop).await
     }
 
-    async fn open(&self, log: &Rc<dyn Log>, env: &SharedEnv) -> Result<Lineage, SlotError> {
+    async fn open(&self, env: &SharedEnv) -> Result<Lineage, SlotError> {
         let store = self.store(Rc::clone(env));
+        let spec = self.spec.borrow().clone();
         loop {
-            match job::open(&self.spec, Rc::clone(&store), log, env).await {
+            match job::open(&spec, Rc::clone(&store), env).await {
                 Err(error) if error.is_transient() => env.sleep(Duration::from_millis(30)).await,
                 done => return done,
             }
@@ -414,18 +430,43 @@ impl Cluster {
     /// The lineage, as the dealer sees it.
     pub async fn dealer(&self) -> Result<(Lineage, Rc<dyn Log>), SlotError> {
         let log: Rc<dyn Log> = Rc::new(self.broker.client(Rc::clone(&self.env)));
-        Ok((self.open(&log, &self.env).await?, log))
+        Ok((self.open(&self.env).await?, log))
     }
 
-    /// Hands out the next generation.
-    pub async fn next_generation(&self, slots: u32) -> Result<Generation, SlotError> {
+    /// Hands out the generation that runs the job as it was last asked for.
+    pub async fn hand_out(&self, wanted: Wanted) -> Result<Generation, SlotError> {
         let (lineage, log) = self.dealer().await?;
         loop {
-            match job::next_generation(&self.spec, &lineage, &log, &self.env, slots).await {
+            let spec = self.spec.borrow().clone();
+            match job::hand_out(&spec, &lineage, &log, &self.env, wanted).await {
                 Err(error) if error.is_transient() => self.env.sleep(Duration::from_millis(30)).await,
-                done => return done,
+                done => return done.map(|handed| handed.generation),
             }
         }
+    }
+
+    /// Spreads the job as it is over so many slots.
+    pub async fn rescale(&self, slots: u32) -> Result<Generation, SlotError> {
+        let (lineage, _) = self.dealer().await?;
+        loop {
+            match job::rescale(&lineage, &self.env, slots).await {
+                Err(error) if error.is_transient() => self.env.sleep(Duration::from_millis(30)).await,
+                Ok(Some(handed)) => return Ok(handed.generation),
+                Ok(None) => return Err(SlotError::Plan("there is no generation".to_owned())),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// All generations, as they are stored.
+    pub async fn generations(&self) -> Result<Vec<Generation>, SlotError> {
+        let (lineage, _) = self.dealer().await?;
+        let log = GenerationLog::new(Rc::new(self.objects.clone()), lineage.prefix().to_owned());
+        let mut all = Vec::new();
+        for number in log.numbers().await? {
+            all.extend(log.get(number).await?);
+        }
+        Ok(all)
     }
 
     /// The latest generation with its number raised and every task moved `by` slots on; not written yet.

@@ -1,13 +1,18 @@
 //! The jobs that are simulated: plans made by hand, so that the recount can be as plain as they are.
 
+use std::time::Duration;
+
 use freshet_plan::{
     Aggregate, AggregateFunction, BinaryOp, Chain, Column, DataType, EventTime, Expr, Format, Input, Literal, Output,
     PLAN_VERSION, Plan, ProjectedColumn, RepartitionSource, Stage, Step, TopicSink, TopicSource, Window,
     WindowAggregate,
 };
+use freshet_state::run_policy::{BadRecords, LateRecords, RunPolicy};
 
 /// The input topic.
 pub(super) const PAYMENTS: &str = "payments";
+/// The stage that reads it.
+pub(super) const SOURCE_STAGE: &str = "payments";
 /// Where accepted payments are copied to.
 pub(super) const COPIES: &str = "copies";
 /// Where totals of windows go.
@@ -52,6 +57,8 @@ pub struct Shape {
     pub max_parallelism: u32,
     /// Whether partitions fall idle.
     pub idle: bool,
+    /// Whether bad and late records are written to dead-letter topics; otherwise they are counted.
+    pub letters: bool,
 }
 
 fn columns() -> Vec<Column> {
@@ -98,7 +105,7 @@ fn totals(group: usize, other: usize) -> WindowAggregate {
         data_type: DataType::BigInt,
     };
     WindowAggregate {
-        id: "agg-totals".to_owned(),
+        id: if group == ACCOUNT { "agg-account" } else { "agg-merchant" }.to_owned(),
         window: Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
         time_column: TIME,
         group: vec![group],
@@ -113,10 +120,25 @@ fn totals(group: usize, other: usize) -> WindowAggregate {
     }
 }
 
+/// How records that can't be used are handled, and how often epochs are cut.
+pub(super) fn policy(shape: Shape, epoch_interval: Duration) -> RunPolicy {
+    RunPolicy {
+        on_bad_record: match shape.letters {
+            true => BadRecords::DeadLetter { topic: DEAD.to_owned() },
+            false => BadRecords::Skip,
+        },
+        on_late: match shape.letters {
+            true => LateRecords::DeadLetter { topic: LATE.to_owned() },
+            false => LateRecords::Drop,
+        },
+        epoch_interval_ms: epoch_interval.as_millis() as u64,
+    }
+}
+
 /// The plan of a shape.
 pub(super) fn plan(shape: Shape) -> Plan {
     let mut stages = vec![Stage {
-        id: "payments".to_owned(),
+        id: SOURCE_STAGE.to_owned(),
         input: Input::Topic(TopicSource {
             table: PAYMENTS.to_owned(),
             topic: PAYMENTS.to_owned(),
@@ -160,7 +182,7 @@ pub(super) fn plan(shape: Shape) -> Plan {
                 id: operator.clone(),
                 input: Input::Repartition(RepartitionSource {
                     operator,
-                    from_stage: "payments".to_owned(),
+                    from_stage: SOURCE_STAGE.to_owned(),
                     columns: Vec::new(),
                     format_version: 1,
                 }),

@@ -6,20 +6,21 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use freshet_engine::{OnBadRecord, OnLate};
 use freshet_env::sim::{SeededRng, Sim, Stop};
 use freshet_log::model::{ModelBroker, ModelFaults};
 use freshet_log::{StartPosition, TopicPartition};
 use freshet_plan::Input;
+use freshet_state::TaskId;
 use freshet_state::lineage::Owner;
+use freshet_state::run_policy::LateRecords;
 
 use super::cluster::{BROKER, Cluster, HARNESS};
 use super::input::{self, InputRecord};
-use super::oracle::{Expected, Fed, Verdict, recount};
-use super::plans::{self, COPIES, DEAD, LATE, PAYMENTS, TOTALS};
+use super::oracle::{Era, Expected, Fed, Verdict, recount};
+use super::plans::{self, COPIES, DEAD, LATE, PAYMENTS, SOURCE_STAGE, Shape, TOTALS};
 use super::scenario::{Kind, Scenario, StoreWeather};
 use super::{Figures, Outcome};
-use crate::job::JobSpec;
+use crate::job::{JobSpec, Wanted};
 
 /// After the sky has cleared, everything must be done within this time.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -41,6 +42,16 @@ pub(super) struct Run {
     striking: Cell<usize>,
     finished: Cell<bool>,
     violations: RefCell<Vec<String>>,
+    /// The shapes that were ever asked for, by what generations store of them.
+    pub shapes: RefCell<Vec<(PlansKey, Shape)>>,
+    pub replanning: Cell<bool>,
+}
+
+/// What tells the shapes of generations apart.
+type PlansKey = (String, bool);
+
+pub(super) fn plans_key(spec: &JobSpec) -> PlansKey {
+    (spec.plan.fingerprint(), spec.policy.on_late != LateRecords::Drop)
 }
 
 /// Runs the scenario of `seed`.
@@ -67,7 +78,10 @@ pub(super) fn run(seed: u64, kind: Option<Kind>, keep_trace: usize) -> Outcome {
         striking: Cell::new(0),
         finished: Cell::new(false),
         violations: RefCell::default(),
+        shapes: RefCell::default(),
+        replanning: Cell::new(false),
     });
+    run.shapes.borrow_mut().push((plans_key(&run.cluster.spec.borrow()), run.scenario.shape));
     sim.spawn("kubelet", HARNESS, Rc::clone(&run.cluster).look_after_processes());
     sim.spawn("director", HARNESS, Rc::clone(&run).direct(records));
     let finished = Rc::clone(&run);
@@ -95,9 +109,8 @@ fn job(scenario: &Scenario) -> JobSpec {
     JobSpec {
         owner: Owner { cluster: "sim".into(), namespace: "sim".into(), name: "payments".into() },
         plan: plans::plan(scenario.shape),
+        policy: plans::policy(scenario.shape, scenario.epoch_interval),
         start_from: StartPosition::Earliest,
-        on_bad_record: OnBadRecord::DeadLetter(DEAD.to_owned()),
-        on_late: OnLate::DeadLetter(LATE.to_owned()),
     }
 }
 
@@ -120,7 +133,48 @@ impl Run {
             Input::Topic(_) => shape.partitions as usize,
             Input::Repartition(_) => shape.max_parallelism as usize,
         };
-        self.cluster.spec.plan.stages.iter().map(|stage| of(&stage.input)).sum()
+        self.cluster.spec.borrow().plan.stages.iter().map(|stage| of(&stage.input)).sum()
+    }
+
+    pub fn shape_of(&self, spec: &JobSpec) -> Option<Shape> {
+        self.shape(&plans_key(spec))
+    }
+
+    fn shape(&self, key: &PlansKey) -> Option<Shape> {
+        self.shapes.borrow().iter().find(|(known, _)| known == key).map(|(_, shape)| *shape)
+    }
+
+    /// What the job was, from where on in each partition: as the generations say it, and as workers took them over.
+    /// `None` while the last change is not taken over in every partition.
+    async fn history(&self) -> Option<Vec<Era>> {
+        let generations = match self.cluster.generations().await {
+            Ok(generations) => generations,
+            Err(error) => {
+                self.violate(format!("the generation log can't be read: {error}"));
+                return None;
+            }
+        };
+        let taken = self.cluster.taken.borrow();
+        let mut eras: Vec<Era> = Vec::new();
+        for generation in generations {
+            let letters = generation.policy.as_ref().is_some_and(|policy| policy.on_late != LateRecords::Drop);
+            let Some(shape) = self.shape(&(generation.plan_fingerprint.clone(), letters)) else {
+                self.violate(format!("generation {} runs a plan that nobody asked for", generation.number));
+                return None;
+            };
+            if eras.last().is_some_and(|era| era.shape == shape) {
+                continue;
+            }
+            let from = (0..shape.partitions).map(|partition| {
+                let task = TaskId::new(SOURCE_STAGE, partition);
+                let later = taken.iter().filter(|((number, of), _)| *number >= generation.number && *of == task);
+                later.map(|(_, position)| *position).min()
+            });
+            // The first is there from the beginning, whoever took it over.
+            let from = if eras.is_empty() { vec![0; shape.partitions as usize] } else { from.collect::<Option<_>>()? };
+            eras.push(Era { shape, from });
+        }
+        Some(eras)
     }
 
     async fn direct(self: Rc<Self>, records: Vec<InputRecord>) {
@@ -130,7 +184,8 @@ impl Run {
         // A partition that is read while it is empty still may fall idle, and what comes then may be late.
         let (first, rest) = if self.scenario.shape.idle { (records, Vec::new()) } else { (Vec::new(), records) };
         first.into_iter().for_each(|record| self.feed(record));
-        if let Err(error) = cluster.next_generation(self.scenario.slots).await {
+        let first = Wanted { slots: self.scenario.slots, accept_dropped_state: false };
+        if let Err(error) = cluster.hand_out(first).await {
             self.violate(format!("the first generation can't be handed out: {error}"));
             return;
         }
@@ -192,8 +247,20 @@ impl Run {
     /// Waits for the result, and for what may come after it.
     async fn judge(&self) {
         self.settle_strangers().await;
-        let expected = recount(self.scenario.shape, &self.fed.borrow());
         let until = self.cluster.env.monotonic() + DEADLINE;
+        let eras = loop {
+            match self.history().await {
+                Some(eras) => break eras,
+                None if self.finished.get() => return,
+                None if self.cluster.env.monotonic() >= until => {
+                    return self.violate(format!("stuck: a change is not taken over; {}", self.cluster.situation()));
+                }
+                // Whoever refuses takes nothing over: the first plan is all that such a scenario has.
+                None if !self.cluster.refusals().is_empty() => break vec![Era::first(self.scenario.shape)],
+                None => self.pass(Duration::from_millis(100)).await,
+            }
+        };
+        let expected = recount(&eras, &self.fed.borrow());
         loop {
             if self.judge_refusals(&expected) {
                 return;
@@ -249,7 +316,7 @@ impl Run {
         let Some(first) = refusals.first() else { return false };
         let wanted = |reason: &str| match self.scenario.kind {
             Kind::OffsetsExpired => reason == "OffsetsLost",
-            Kind::Damage => matches!(reason, "StateCorrupt" | "StateUnusable"),
+            Kind::Damage => matches!(reason, "StateDamaged" | "StateNewer"),
             _ => false,
         };
         if let Some(bad) = refusals.iter().find(|refusal| !wanted(refusal.reason)) {

@@ -22,6 +22,8 @@ pub enum Kind {
     TakeOver,
     /// Two leaders hand out different assignments under one number.
     Claims,
+    /// The SQL changes again and again, and how it is run.
+    Replanned,
     /// Offsets expire while state exists: the job must refuse to go on.
     OffsetsExpired,
     /// A bit of a state object changes: the job must notice, or must not need it.
@@ -32,8 +34,16 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: &'static [Self] =
-        &[Self::Calm, Self::Chaos, Self::TakeOver, Self::Claims, Self::OffsetsExpired, Self::Damage, Self::Stopped];
+    pub const ALL: &'static [Self] = &[
+        Self::Calm,
+        Self::Chaos,
+        Self::TakeOver,
+        Self::Claims,
+        Self::Replanned,
+        Self::OffsetsExpired,
+        Self::Damage,
+        Self::Stopped,
+    ];
 }
 
 /// Where a fault strikes.
@@ -66,6 +76,21 @@ pub struct Dance {
     pub stumble: Option<&'static str>,
 }
 
+/// What a job is to be from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// See [`Shape::copies`].
+    pub copies: bool,
+    /// See [`Shape::totals`].
+    pub totals: Option<Grouping>,
+    /// See [`Shape::letters`].
+    pub letters: bool,
+    /// Time between the cuts of two epochs.
+    pub epoch_interval: Duration,
+    /// Whether state that has no operator any more may be dropped; otherwise such a plan must be refused.
+    pub accept_dropped: bool,
+}
+
 /// Something that befalls the cluster.
 #[derive(Debug, Clone)]
 pub enum Misfortune {
@@ -86,6 +111,8 @@ pub enum Misfortune {
     },
     /// Two assignments under one number, each told to some workers.
     Contradict,
+    /// Another plan is handed out, and another policy.
+    Replan(Change),
     /// The broker is away.
     Outage(Duration),
     /// The store fails more than it works.
@@ -158,6 +185,8 @@ pub struct Scenario {
     pub slots: u32,
     /// Intervals of the slots.
     pub tuning: Tuning,
+    /// Time between the cuts of two epochs.
+    pub epoch_interval: Duration,
     /// The network and the broker.
     pub faults: ModelFaults,
     /// The store.
@@ -192,9 +221,10 @@ impl Scenario {
     pub fn draw(rng: &mut SeededRng, kind: Option<Kind>) -> Self {
         let drawn = match rng.below(100) {
             0..2 => Kind::Calm,
-            2..52 => Kind::Chaos,
-            52..80 => Kind::TakeOver,
-            80..90 => Kind::Claims,
+            2..46 => Kind::Chaos,
+            46..70 => Kind::TakeOver,
+            70..79 => Kind::Claims,
+            79..90 => Kind::Replanned,
             90..93 => Kind::OffsetsExpired,
             93..97 => Kind::Damage,
             _ => Kind::Stopped,
@@ -210,6 +240,7 @@ impl Scenario {
             partitions,
             max_parallelism: rng.between(1, 4) as u32,
             idle,
+            letters: true,
         };
         if matches!(kind, Kind::OffsetsExpired | Kind::Damage) && shape.totals.is_none() {
             shape.totals = Some(Grouping::Account);
@@ -228,19 +259,19 @@ impl Scenario {
             pace: if idle { Duration::ZERO } else { pace },
             uneven: idle || rng.chance(200),
         };
+        let epoch_interval = ms(rng.between(15, 200));
         let tuning = tuning(rng);
         let faults = if gentle || rng.chance(300) { ModelFaults::none() } else { broker_weather(rng) };
         let faults = ModelFaults { fetch_records: rng.between(1, 20) as usize, ..faults };
         let mild = StoreWeather { latency: ms(rng.between(1, 20)), ..StoreWeather::CALM };
         let store = if gentle || rng.chance(300) { mild } else { store_weather(rng) };
         let misfortunes = misfortunes(kind, shape, slots, rng);
-        Self { kind, shape, slots, tuning, faults, store, input, misfortunes }
+        Self { kind, shape, slots, tuning, epoch_interval, faults, store, input, misfortunes }
     }
 }
 
 fn tuning(rng: &mut SeededRng) -> Tuning {
     Tuning {
-        epoch_interval: ms(rng.between(15, 200)),
         watch_interval: ms(rng.between(100, 2500)),
         collect_interval: ms(rng.between(100, 1500)),
         collect_grace: any(rng, &[Duration::ZERO, ms(200), ms(2000)]),
@@ -342,6 +373,16 @@ fn misfortunes(kind: Kind, shape: Shape, slots: u32, rng: &mut SeededRng) -> Vec
                 list.push((ms(rng.between(50, LAST_MISFORTUNE_MS)), drawn(shape, slots, rng)));
             }
         }
+        Kind::Replanned => {
+            let mut at = 300;
+            for _ in 0..rng.between(1, 5) {
+                at += rng.between(20, 2000);
+                list.push((ms(at), Misfortune::Replan(change(rng))));
+                if rng.chance(600) {
+                    list.push((ms(at + rng.below(300)), drawn(shape, slots, rng)));
+                }
+            }
+        }
         Kind::OffsetsExpired => {
             let stopped_before = rng.chance(600);
             list.push((ms(rng.between(800, 4000)), Misfortune::ExpireOffsets { stopped_before }));
@@ -360,13 +401,25 @@ fn misfortunes(kind: Kind, shape: Shape, slots: u32, rng: &mut SeededRng) -> Vec
     list
 }
 
+fn change(rng: &mut SeededRng) -> Change {
+    let totals = any(rng, &[None, Some(Grouping::Account), Some(Grouping::Merchant)]);
+    Change {
+        copies: totals.is_none() || rng.chance(500),
+        totals,
+        letters: rng.chance(600),
+        epoch_interval: ms(rng.between(15, 200)),
+        accept_dropped: rng.chance(750),
+    }
+}
+
 fn drawn(shape: Shape, slots: u32, rng: &mut SeededRng) -> Misfortune {
     let slot = rng.below(u64::from(slots)) as u32;
     match rng.below(100) {
         0..8 => Misfortune::Kill(slot),
-        8..34 => Misfortune::KillAt(slot, strike(rng)),
-        34..50 => Misfortune::Dance(dance(slots, rng)),
-        50..68 => Misfortune::Rescale { slots: rng.between(1, 3) as u32, told: rng.chance(300), kill: rng.chance(400) },
+        8..30 => Misfortune::KillAt(slot, strike(rng)),
+        30..46 => Misfortune::Dance(dance(slots, rng)),
+        46..62 => Misfortune::Rescale { slots: rng.between(1, 3) as u32, told: rng.chance(300), kill: rng.chance(400) },
+        62..68 => Misfortune::Replan(change(rng)),
         68..73 => Misfortune::Contradict,
         73..78 => Misfortune::Outage(ms(rng.between(100, 6000))),
         78..84 => Misfortune::StoreStorm(ms(rng.between(200, 5000))),

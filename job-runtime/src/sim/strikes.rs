@@ -11,9 +11,10 @@ use freshet_state::store::Store as _;
 
 use super::input::{InputRecord, Meaning};
 use super::oracle::Fed;
-use super::plans::PAYMENTS;
-use super::run::Run;
-use super::scenario::{Dance, Misfortune, StoreWeather, Strike};
+use super::plans::{self, PAYMENTS, Shape};
+use super::run::{Run, plans_key};
+use super::scenario::{Change, Dance, Misfortune, StoreWeather, Strike};
+use crate::job::{JobSpec, Refusal, Wanted};
 use crate::slot::SlotError;
 
 /// Long enough for everything that is under way to arrive or be timed out.
@@ -40,6 +41,7 @@ impl Run {
             Misfortune::Dance(dance) => return self.dance(dance).await,
             Misfortune::Rescale { slots, told, kill } => return self.rescale(slots, told, kill).await,
             Misfortune::Contradict => return self.contradict().await,
+            Misfortune::Replan(change) => return self.replan(change).await,
             Misfortune::Outage(time) => {
                 cluster.broker.set_available(false);
                 self.pass(time).await;
@@ -97,7 +99,7 @@ impl Run {
                 self.stop_all().await;
                 self.pass(SETTLES).await;
                 if let Some(slots) = rescale {
-                    let generation = cluster.next_generation(slots).await?;
+                    let generation = cluster.rescale(slots).await?;
                     cluster.set_wanted(generation.slots);
                 }
                 self.expire_offsets();
@@ -171,7 +173,7 @@ impl Run {
 
     async fn rescale(&self, slots: u32, told: bool, kill: bool) -> Result<(), SlotError> {
         let cluster = &self.cluster;
-        let generation = cluster.next_generation(slots).await?;
+        let generation = cluster.rescale(slots).await?;
         let before = cluster.wanted();
         cluster.set_wanted(generation.slots);
         for slot in generation.slots..before {
@@ -190,12 +192,51 @@ impl Run {
         Ok(())
     }
 
+    /// Another plan and another policy, for as many slots as there are. A plan that would drop state is handed out
+    /// only where that is accepted.
+    async fn replan(&self, change: Change) -> Result<(), SlotError> {
+        let cluster = &self.cluster;
+        // One after the other, as one operator does it.
+        while self.replanning.replace(true) {
+            self.pass(ms(10)).await;
+        }
+        let before = cluster.spec.borrow().clone();
+        let shape =
+            Shape { copies: change.copies, totals: change.totals, letters: change.letters, ..self.scenario.shape };
+        let spec =
+            JobSpec { plan: plans::plan(shape), policy: plans::policy(shape, change.epoch_interval), ..before.clone() };
+        self.shapes.borrow_mut().push((plans_key(&spec), shape));
+        cluster.spec.replace(spec);
+        let wanted = Wanted { slots: cluster.wanted(), accept_dropped_state: change.accept_dropped };
+        let handed = cluster.hand_out(wanted).await;
+        let drops = match (self.shape_of(&before), change.totals) {
+            (Some(Shape { totals: Some(held), .. }), totals) => totals != Some(held),
+            _ => false,
+        };
+        let handed = match handed {
+            Err(SlotError::PlanRefused { refusal: Refusal::StateWouldBeDropped { operators }, .. })
+                if drops && !change.accept_dropped && operators.len() == 1 =>
+            {
+                cluster.sim().trace(format_args!("refused: {operators:?} would be dropped"));
+                cluster.spec.replace(before);
+                Ok(())
+            }
+            Ok(_) if drops && !change.accept_dropped => {
+                self.violate("a plan that drops state was handed out, though nobody accepted that".to_owned());
+                Ok(())
+            }
+            other => other.map(drop),
+        };
+        self.replanning.set(false);
+        handed
+    }
+
     /// Two assignments under one number: half of the workers are told one, half the other.
     async fn contradict(&self) -> Result<(), SlotError> {
         let cluster = &self.cluster;
         if cluster.wanted() < 2 {
             cluster.set_wanted(2);
-            cluster.next_generation(2).await?;
+            cluster.rescale(2).await?;
         }
         let (Some(one), Some(other)) = (cluster.rotated(0).await?, cluster.rotated(1).await?) else { return Ok(()) };
         let turned = self.drawn(2) as u32;

@@ -1,10 +1,13 @@
 //! What ends a slot, or an attempt of it, by what comes next.
 
+use freshet_crds::reasons::{self, Reason};
 use freshet_engine::EngineError;
 use freshet_log::{LogError, TopicPartition};
 use freshet_state::lineage::LineageError;
 use freshet_state::store::StoreError;
 use freshet_state::{StateError, TaskId};
+
+use crate::job::Refusal;
 
 /// What went wrong in a slot.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -60,9 +63,9 @@ pub enum SlotError {
         /// What was found.
         detail: String,
     },
-    /// A task of an input that the lineage did not have when its start positions were resolved.
+    /// A task that never began, and whose generation does not say where it begins.
     #[error(
-        "task {task} has no start position in this lineage: its input was not there when the lineage began. Start a new lineage"
+        "task {task} never began, and its generation does not say where it begins. Hand out the next (`freshet preflight`)"
     )]
     NoStartPosition {
         /// Which task.
@@ -84,6 +87,25 @@ pub enum SlotError {
         found: u32,
         /// What to do.
         remedy: String,
+    },
+    /// The plan can't come after the latest generation.
+    #[error("generation {generation} goes on as it is: {refusal}")]
+    PlanRefused {
+        /// The latest generation.
+        generation: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Where a topic's reading stopped is not known before a generation is taken over.
+    #[error(
+        "generation {generation} stopped reading {topic}, but no worker has taken it over yet, so the reading may still \
+         go on; try again in a few seconds"
+    )]
+    NotTakenOver {
+        /// The first generation that does not read it.
+        generation: u64,
+        /// Which topic.
+        topic: String,
     },
     /// A later generation has committed.
     #[error("generation {by} has committed: this worker belongs to an earlier one")]
@@ -125,7 +147,10 @@ impl SlotError {
         match self {
             Self::Log(error) => error.is_transient(),
             Self::State(error) | Self::Lineage(LineageError::State(error)) => error.is_transient(),
-            Self::SupersededByCommit { .. } | Self::Superseded { .. } => true,
+            Self::Lineage(LineageError::Contended(_))
+            | Self::NotTakenOver { .. }
+            | Self::SupersededByCommit { .. }
+            | Self::Superseded { .. } => true,
             _ => false,
         }
     }
@@ -133,32 +158,65 @@ impl SlotError {
     /// The reason as a constant, for conditions and metrics.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
+        self.known_reason().name
+    }
+
+    /// The reason, with what it means and what to do.
+    #[must_use]
+    pub const fn known_reason(&self) -> Reason {
         match self {
-            Self::Log(LogError::Fenced(_) | LogError::Indefinite(_)) => "TakingOver",
-            Self::Log(LogError::OffsetGone { .. }) | Self::InputTruncated { .. } => "InputTruncated",
-            Self::Log(LogError::UnknownTopic(_)) => "TopicNotFound",
-            Self::Log(LogError::Unauthorised(_)) => "KafkaNotAuthorized",
-            Self::Log(LogError::Unavailable(_)) => "KafkaUnavailable",
-            Self::Log(LogError::Refused(_)) => "KafkaRefused",
-            Self::State(StateError::Store(StoreError::Unavailable(_))) => "StoreUnavailable",
-            Self::State(StateError::Store(StoreError::Unauthorised(_))) => "StoreNotAuthorized",
-            Self::State(StateError::Store(StoreError::Unusable(_))) => "StoreUnusable",
-            Self::State(StateError::Store(StoreError::NoCreateOnly)) => "StoreNotCreateOnly",
-            Self::State(StateError::Missing { .. }) => "StateMissing",
-            Self::State(StateError::Corrupt { .. }) => "StateCorrupt",
-            Self::State(_) => "StateUnusable",
-            Self::Lineage(LineageError::OwnedElsewhere { .. }) => "LineageOwnedElsewhere",
-            Self::Lineage(_) => "LineageUnusable",
-            Self::Engine { error: EngineError::BadRecord { .. }, .. } => "BadRecord",
-            Self::Engine { .. } => "ProcessingFailed",
-            Self::Plan(_) => "PlanUnusable",
-            Self::OffsetsLost { .. } => "OffsetsLost",
-            Self::ForeignOffset { .. } => "ForeignOffsets",
-            Self::NoStartPosition { .. } => "NoStartPosition",
-            Self::PartitionsChanged { .. } => "PartitionsChanged",
-            Self::SupersededByCommit { .. } | Self::Superseded { .. } => "Superseded",
-            Self::Replaced { .. } => "Replaced",
-            Self::LineageEnded(_) => "LineageEnded",
+            Self::Log(error) => log_reason(error),
+            Self::State(error) | Self::Lineage(LineageError::State(error)) => state_reason(error),
+            Self::Lineage(LineageError::OwnedElsewhere { .. }) => reasons::LINEAGE_OWNED_ELSEWHERE,
+            Self::Lineage(LineageError::Contended(_)) => reasons::STORE_UNAVAILABLE,
+            Self::Lineage(
+                LineageError::FixedFactChanged { .. } | LineageError::NotNewest { .. } | LineageError::BadId(_),
+            ) => reasons::LINEAGE_REFUSED,
+            Self::Engine { error, .. } => match error {
+                EngineError::BadRecord { .. } => reasons::BAD_RECORD,
+                EngineError::Expression { .. } => reasons::EXPRESSION_FAILED,
+                EngineError::State { .. } | EngineError::Internal { .. } => reasons::STATE_DAMAGED,
+                EngineError::Plan(_) => reasons::PLAN_UNUSABLE,
+            },
+            Self::Plan(_) => reasons::PLAN_UNUSABLE,
+            Self::PlanRefused { refusal, .. } => match refusal {
+                Refusal::Incompatible { .. } => reasons::STATE_INCOMPATIBLE,
+                Refusal::StateWouldBeDropped { .. } => reasons::STATE_WOULD_BE_DROPPED,
+                Refusal::DrainingNeeded { .. } => reasons::DRAINING_NEEDED,
+            },
+            Self::NotTakenOver { .. } => reasons::TAKE_OVER_PENDING,
+            Self::InputTruncated { .. } => reasons::INPUT_TRUNCATED,
+            Self::OffsetsLost { .. } => reasons::OFFSETS_LOST,
+            Self::ForeignOffset { .. } => reasons::FOREIGN_OFFSETS,
+            Self::NoStartPosition { .. } => reasons::START_POSITION_MISSING,
+            Self::PartitionsChanged { .. } => reasons::PARTITIONS_CHANGED,
+            Self::SupersededByCommit { .. } | Self::Superseded { .. } => reasons::FENCED,
+            Self::Replaced { .. } => reasons::REPLACED,
+            Self::LineageEnded(_) => reasons::LINEAGE_ENDED,
         }
+    }
+}
+
+const fn log_reason(error: &LogError) -> Reason {
+    match error {
+        LogError::Fenced(_) | LogError::Indefinite(_) => reasons::RECOVERING,
+        LogError::OffsetGone { .. } => reasons::INPUT_TRUNCATED,
+        LogError::UnknownTopic(_) => reasons::TOPIC_NOT_FOUND,
+        LogError::Unauthorised(_) => reasons::UNAUTHORISED,
+        LogError::Unavailable(_) => reasons::KAFKA_UNAVAILABLE,
+        LogError::Refused(_) => reasons::KAFKA_REFUSED,
+    }
+}
+
+const fn state_reason(error: &StateError) -> Reason {
+    match error {
+        StateError::Store(StoreError::Unavailable(_)) => reasons::STORE_UNAVAILABLE,
+        StateError::Store(StoreError::Unauthorised(_)) => reasons::UNAUTHORISED,
+        StateError::Store(StoreError::Unusable(_)) => reasons::STORE_UNUSABLE,
+        StateError::Store(StoreError::NoCreateOnly) => reasons::STORE_WITHOUT_CREATE_ONLY,
+        StateError::Missing { .. } | StateError::NoTask { .. } => reasons::STATE_MISSING,
+        StateError::Corrupt { .. } | StateError::Foreign { .. } => reasons::STATE_DAMAGED,
+        StateError::Newer { .. } => reasons::STATE_NEWER,
+        StateError::Malformed { .. } | StateError::Interrupted(_) => reasons::INTERNAL_ERROR,
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use freshet_engine::TaskStats;
 use freshet_state::TaskId;
+use freshet_state::generation::Generation;
 
 use super::error::SlotError;
 
@@ -22,6 +23,21 @@ pub enum Phase {
     Stopping,
     /// Waiting before it tries again.
     BackingOff,
+}
+
+/// A take-over that is done.
+#[derive(Debug, Clone)]
+pub struct TakenOver<'a> {
+    /// What the slot runs from now on.
+    pub generation: &'a Generation,
+    /// The number of the slot's start in it.
+    pub incarnation: u64,
+    /// From the first look at the generation log until now.
+    pub took: Duration,
+    /// The slot's tasks, each with the next offset that it reads.
+    pub tasks: Vec<(TaskId, i64)>,
+    /// Bytes of state that were read.
+    pub bytes: u64,
 }
 
 /// A committed epoch.
@@ -72,8 +88,8 @@ pub struct TaskReport {
 pub trait SlotEvents {
     /// The slot is somewhere else now.
     fn phase(&self, _phase: Phase) {}
-    /// A take-over is done: generation, start of the slot in it, how long it took, tasks and bytes restored.
-    fn took_over(&self, _generation: u64, _incarnation: u64, _took: Duration, _tasks: usize, _bytes: u64) {}
+    /// A take-over is done.
+    fn took_over(&self, _taken: &TakenOver<'_>) {}
     /// An epoch is committed.
     fn epoch(&self, _report: &EpochReport) {}
     /// How the tasks stand: after each epoch, and once a second while nothing is committed.

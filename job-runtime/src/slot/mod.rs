@@ -43,15 +43,17 @@ use freshet_env::{LocalFuture, SharedEnv};
 use freshet_log::Log;
 use freshet_state::generation::Generation;
 use freshet_state::lineage::Lineage;
+use freshet_state::run_policy::{BadRecords, LateRecords};
 use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::{Either, Shared, select};
 
 pub use error::SlotError;
-pub use events::{Deaf, EpochReport, Phase, SlotEvents, TaskReport};
-use takeover::{Outcome, Process};
+pub use events::{Deaf, EpochReport, Phase, SlotEvents, TakenOver, TaskReport};
+use takeover::Outcome;
+pub use takeover::Process;
 use tasks::Kept;
-pub(crate) use tasks::{input_topic, keys_by_partition, stage_tasks};
+pub(crate) use tasks::{Programs, input_topic, keys_by_partition, stage_tasks};
 use work::WorkEnd;
 
 /// The transactional id of a slot in a generation.
@@ -60,22 +62,45 @@ pub fn transactional_id(lineage: &str, generation: u64, slot: u32) -> String {
     format!("freshet/{lineage}/{generation}/{slot}")
 }
 
-/// How a job's records are handled, beside its plan.
+/// How a generation's records are handled, beside its plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobPolicy {
     /// The job's name.
     pub name: String,
+    /// Time between the cuts of two epochs.
+    pub epoch_interval: Duration,
     /// What is done with bad records.
     pub on_bad_record: OnBadRecord,
     /// What is done with late records.
     pub on_late: OnLate,
 }
 
+impl JobPolicy {
+    /// The policy of `generation` of the job called `name`.
+    ///
+    /// # Errors
+    /// [`SlotError::Plan`]: a generation of version 1 does not say.
+    pub fn of(generation: &Generation, name: &str) -> Result<Self, SlotError> {
+        let policy = crate::job::policy_of(generation)?;
+        Ok(Self {
+            name: name.to_owned(),
+            epoch_interval: Duration::from_millis(policy.epoch_interval_ms.max(1)),
+            on_bad_record: match &policy.on_bad_record {
+                BadRecords::Fail => OnBadRecord::Fail,
+                BadRecords::Skip => OnBadRecord::Skip,
+                BadRecords::DeadLetter { topic } => OnBadRecord::DeadLetter(topic.clone()),
+            },
+            on_late: match &policy.on_late {
+                LateRecords::Drop => OnLate::Drop,
+                LateRecords::DeadLetter { topic } => OnLate::DeadLetter(topic.clone()),
+            },
+        })
+    }
+}
+
 /// Intervals and bounds of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuning {
-    /// Time between the cuts of two epochs.
-    pub epoch_interval: Duration,
     /// How often the store is asked for a later generation.
     pub watch_interval: Duration,
     /// How often garbage is collected, by slot 0.
@@ -98,7 +123,6 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            epoch_interval: Duration::from_millis(500),
             watch_interval: Duration::from_secs(2),
             collect_interval: Duration::from_secs(60),
             collect_grace: Duration::from_secs(120),
@@ -117,8 +141,6 @@ pub struct Slot {
     pub number: u32,
     /// The job's lineage, open.
     pub lineage: Lineage,
-    /// How records are handled.
-    pub policy: JobPolicy,
     /// Intervals and bounds.
     pub tuning: Tuning,
     /// Clock, timers, chance.
@@ -127,6 +149,14 @@ pub struct Slot {
     pub log: Rc<dyn Log>,
     /// Who listens.
     pub events: Rc<dyn SlotEvents>,
+}
+
+impl Slot {
+    /// The job's name.
+    #[must_use]
+    pub fn job(&self) -> &str {
+        &self.lineage.record().owner.name
+    }
 }
 
 /// Asks a slot to stop cleanly. Dropping it asks for nothing.
@@ -158,7 +188,8 @@ impl StopSignal {
         (StopHandle(sender), Self(asked.shared()))
     }
 
-    fn asked(&self) -> Shared<LocalFuture<'static, ()>> {
+    /// Completes once the handle has asked to stop.
+    pub fn asked(&self) -> Shared<LocalFuture<'static, ()>> {
         self.0.clone()
     }
 }
@@ -177,13 +208,26 @@ impl std::fmt::Debug for StopSignal {
 /// # Errors
 /// What only a person can mend ([`SlotError::is_transient`] is false), or that the slot was replaced.
 pub async fn run(slot: &Slot, claim: Option<Generation>, stop: &StopSignal) -> Result<(), SlotError> {
+    run_as(slot, &mut Process::default(), claim, stop).await
+}
+
+/// As [`run`], by a process that may have run the slot in this lineage before: it keeps its rank, so that one which
+/// tries again after a failure is not taken for a newer one.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_as(
+    slot: &Slot,
+    process: &mut Process,
+    claim: Option<Generation>,
+    stop: &StopSignal,
+) -> Result<(), SlotError> {
     let mut claim = claim;
     let mut kept = Kept::default();
-    let mut process = Process::default();
     let mut failures = 0_u32;
     loop {
         slot.events.phase(Phase::TakingOver);
-        let taking_over = takeover::take_over(slot, &mut process, claim.take(), &mut kept);
+        let taking_over = takeover::take_over(slot, process, claim.take(), &mut kept);
         let outcome = match select(std::pin::pin!(taking_over), stop.asked()).await {
             Either::Left((outcome, _)) => outcome,
             // Nothing is open yet that a successor would not fence.
@@ -209,7 +253,7 @@ pub async fn run(slot: &Slot, claim: Option<Generation>, stop: &StopSignal) -> R
             Ok(WorkEnd::Stopped) => return Ok(()),
             Ok(WorkEnd::Again) => {}
             Err(error) => {
-                let error = judged(slot, &process, error).await;
+                let error = judged(slot, process, error).await;
                 slot.events.failed(&error, error.is_transient());
                 if !error.is_transient() {
                     return Err(error);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freshet_engine::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task};
+use freshet_env::{PlantedBug, planted};
 use freshet_log::{Log, Producer, TopicPartition};
-use freshet_plan::{Input, Output, Plan, Stage, Step};
+use freshet_plan::{Input, Output, PLAN_VERSION, Plan, Stage, Step};
 use freshet_state::TaskId;
 use freshet_state::generation::Generation;
 use freshet_state::object::{Manifest, Merged};
@@ -89,20 +90,22 @@ impl Kept {
         object: Option<&String>,
     ) -> Option<RunningTask> {
         let before = self.generation.as_ref()?;
-        if before.plan_fingerprint != generation.plan_fingerprint
-            || before.partition_counts != generation.partition_counts
-        {
+        // The plan itself, with its ids: two generations may come from the same SQL and yet have other ids.
+        let same = before.plan == generation.plan
+            && before.policy == generation.policy
+            && before.partition_counts == generation.partition_counts;
+        if !same && !planted(PlantedBug::KeepTasksAcrossPlans) {
             return None;
         }
         let kept = self.tasks.remove(id)?;
         let same = kept.position == offset && kept.object.as_ref() == object && kept.is_clean();
-        (same || freshet_env::planted(freshet_env::PlantedBug::KeepStateAfterAbort)).then_some(kept)
+        (same || planted(PlantedBug::KeepStateAfterAbort)).then_some(kept)
     }
 }
 
 /// The stages of a generation, compiled.
-pub(super) struct Programs {
-    pub context: Arc<JobContext>,
+pub(crate) struct Programs {
+    pub(super) context: Arc<JobContext>,
     programs: Vec<StageProgram>,
 }
 
@@ -134,23 +137,59 @@ pub(crate) fn keys_by_partition(stage: &Stage) -> bool {
     stage.chains.iter().any(|chain| chain.steps.iter().any(keyed))
 }
 
+/// Whether internal topics are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Internal {
+    /// They must be.
+    Made,
+    /// They are made before the generation is stored.
+    ToBeMade,
+}
+
 impl Programs {
     /// Compiles every stage of `generation`, after asking the log how many partitions each output has.
     pub async fn compile(
         generation: &Generation,
-        policy: &JobPolicy,
+        job: &str,
         lineage: &str,
         log: &Rc<dyn Log>,
     ) -> Result<Self, SlotError> {
+        Self::compile_with(generation, job, lineage, log, Internal::Made).await
+    }
+
+    /// Whether `generation`, which is not handed out yet, could be run: every stage compiles, every output is there.
+    pub async fn check(generation: &Generation, job: &str, lineage: &str, log: &Rc<dyn Log>) -> Result<(), SlotError> {
+        Self::compile_with(generation, job, lineage, log, Internal::ToBeMade).await.map(drop)
+    }
+
+    async fn compile_with(
+        generation: &Generation,
+        job: &str,
+        lineage: &str,
+        log: &Rc<dyn Log>,
+        internal: Internal,
+    ) -> Result<Self, SlotError> {
         let plan = &generation.plan;
+        if plan.version > PLAN_VERSION {
+            return Err(SlotError::Plan(format!(
+                "generation {} has a plan of version {}, this runtime runs up to {PLAN_VERSION}: use a newer one",
+                generation.number, plan.version
+            )));
+        }
+        let policy = JobPolicy::of(generation, job)?;
         let mut names: Vec<String> = Vec::new();
+        let mut outputs = Vec::new();
         for chain in plan.stages.iter().flat_map(|stage| &stage.chains) {
-            names.push(match &chain.output {
-                Output::Topic(sink) => sink.topic.clone(),
+            match &chain.output {
+                Output::Topic(sink) => names.push(sink.topic.clone()),
                 Output::Repartition { operator, format_version, .. } => {
-                    Plan::repartition_topic(&policy.name, lineage, operator, *format_version)
+                    let name = Plan::repartition_topic(job, lineage, operator, *format_version);
+                    match internal {
+                        Internal::Made => names.push(name),
+                        Internal::ToBeMade => outputs.push(OutputTopic { name, partitions: plan.max_parallelism }),
+                    }
                 }
-            });
+            }
         }
         if let OnBadRecord::DeadLetter(topic) = &policy.on_bad_record {
             names.push(topic.clone());
@@ -160,7 +199,6 @@ impl Programs {
         }
         names.sort();
         names.dedup();
-        let mut outputs = Vec::new();
         for name in names {
             let partitions = log.partition_count(&name).await?;
             outputs.push(OutputTopic { name, partitions });
@@ -186,7 +224,7 @@ impl Programs {
     }
 
     /// A task without state.
-    pub fn task(&self, generation: &Generation, id: &TaskId, lineage: &str) -> Result<RunningTask, SlotError> {
+    pub(super) fn task(&self, generation: &Generation, id: &TaskId, lineage: &str) -> Result<RunningTask, SlotError> {
         let plan = &generation.plan;
         let stage = plan.stages.iter().position(|stage| stage.id == id.stage).ok_or_else(|| {
             SlotError::Plan(format!("the assignment names task {id}, but the plan has no stage {}", id.stage))

@@ -180,7 +180,7 @@ type Group = (String, Vec<(TaskId, TopicPartition)>);
 fn groups(slot: &Slot, generation: &Generation) -> Vec<Group> {
     let plan = &generation.plan;
     let group = |stage: &freshet_plan::Stage| {
-        let topic = input_topic(stage, &slot.policy.name, slot.lineage.id());
+        let topic = input_topic(stage, slot.job(), slot.lineage.id());
         let tasks = generation.assignment.keys().filter(|task| task.stage == stage.id);
         let inputs = tasks.map(|task| (task.clone(), TopicPartition::new(topic.clone(), task.partition))).collect();
         (Plan::consumer_group(slot.lineage.id(), &stage.id), inputs)

@@ -16,7 +16,7 @@ use super::commit::{Landed, commit_beginnings};
 use super::takeover::Ready;
 use super::tasks::{Kept, RunningTask};
 use super::upkeep::{Done, Upkeep};
-use super::{Phase, Slot, SlotError, StopSignal};
+use super::{JobPolicy, Phase, Slot, SlotError, StopSignal};
 
 /// How work ended without an error.
 pub(super) enum WorkEnd {
@@ -42,6 +42,7 @@ pub(super) type Commit = LocalFuture<'static, Landed>;
 pub(super) struct Work<'a> {
     pub(super) slot: &'a Slot,
     pub(super) generation: Generation,
+    pub(super) policy: JobPolicy,
     pub(super) incarnation: u64,
     pub(super) tasks: Vec<RunningTask>,
     pub(super) places: HashMap<TopicPartition, usize>,
@@ -66,8 +67,12 @@ pub(super) struct Work<'a> {
 pub(super) async fn work(slot: &Slot, ready: Ready, stop: &StopSignal, kept: &mut Kept) -> Result<WorkEnd, SlotError> {
     let positions: Vec<_> = ready.tasks.iter().map(|task| (task.input.clone(), task.position)).collect();
     let places = ready.tasks.iter().enumerate().map(|(at, task)| (task.input.clone(), at)).collect();
+    let policy = JobPolicy::of(&ready.generation, slot.job())?;
+    // The loop cuts once an interval; a cut that waits for its predecessor may take a few.
+    let longest_look = policy.epoch_interval * 2 + Duration::from_secs(1);
     let mut work = Work {
         slot,
+        policy,
         incarnation: ready.incarnation,
         tasks: ready.tasks,
         places,
@@ -78,8 +83,7 @@ pub(super) async fn work(slot: &Slot, ready: Ready, stop: &StopSignal, kept: &mu
         next_epoch: ready.next_epoch,
         last_commit: slot.env.monotonic(),
         records: Vec::new(),
-        // The loop cuts once an interval; a cut that waits for its predecessor may take a few.
-        awake: AwakeClock::start(slot.env.monotonic(), slot.tuning.epoch_interval * 2 + Duration::from_secs(1)),
+        awake: AwakeClock::start(slot.env.monotonic(), longest_look),
         blocked: Duration::ZERO,
         offsets: Vec::new(),
         last_epoch: ready.next_epoch.saturating_sub(1),
@@ -130,7 +134,8 @@ impl Work<'_> {
         let slot = self.slot;
         let mut stop = stop.asked();
         let mut commit: Option<Commit> = None;
-        let mut tick = slot.env.sleep(slot.tuning.epoch_interval);
+        let interval = self.policy.epoch_interval;
+        let mut tick = slot.env.sleep(interval);
         let mut overdue = false;
         let mut looked = slot.env.monotonic();
         loop {
@@ -148,7 +153,7 @@ impl Work<'_> {
                     yield_now().await;
                 }
                 Event::Tick => {
-                    tick = slot.env.sleep(slot.tuning.epoch_interval);
+                    tick = slot.env.sleep(interval);
                     if commit.is_some() {
                         overdue = true;
                     } else {
@@ -165,7 +170,7 @@ impl Work<'_> {
                     upkeep.merge(slot, &self.generation, self.next_epoch, &self.tasks);
                     self.send().await?;
                     if std::mem::take(&mut overdue) {
-                        tick = slot.env.sleep(slot.tuning.epoch_interval);
+                        tick = slot.env.sleep(interval);
                         commit = self.cut().await?;
                     }
                 }

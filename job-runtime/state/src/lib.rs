@@ -7,9 +7,9 @@
 //! <url>/<namespace>/<job>/lineages/<n>            which lineage is the job's n-th, and who owns it
 //! <url>/<namespace>/<job>/<lineage>/birth         the facts that never change
 //!                                  /ended         that it has ended, and why
-//!                                  /start         the start positions, resolved to numbers once
+//!                                  /start         start positions, of lineages from before version 2 of generations
 //!                                  /begun/g<g>-s<slot>-<n>  tasks whose epoch 0 was committed
-//!                                  /generations/g<g>        the assignment of generation g
+//!                                  /generations/g<g>        generation g: plan, how it is run, assignment
 //!                                  /fenced/g<g>             "all generations before g are fenced"
 //!                                  /g<g>/s<slot>/start-<n>  the n-th start of a slot in a generation
 //!                                  /g<g>/s<slot>/pointer-<n>  the last commit of a clean stop
@@ -24,7 +24,8 @@
 //! * [`store`]: create-only objects by path, in a bucket, a folder or memory.
 //! * [`paths`]: the names of all objects, as above.
 //! * [`lineage`]: which lineage a job has, who owns it, and the facts that hold as long as it lives.
-//! * [`generation`] and [`assign`]: who runs which task, and that those before are fenced.
+//! * [`generation`], [`run_policy`] and [`assign`]: what is run and how, who runs which task, and that those before
+//!   are fenced.
 //! * [`object`] and [`rows`]: what a task's state looks like in objects; reading, writing and merging them.
 //! * [`metadata`]: what is committed beside an offset, so that the offset names its state.
 //! * [`collect`]: deleting what nothing names.
@@ -38,6 +39,7 @@ pub mod metadata;
 pub mod object;
 pub mod paths;
 pub mod rows;
+pub mod run_policy;
 mod sealed;
 pub mod store;
 

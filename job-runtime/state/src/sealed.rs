@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use crate::StateError;
 use crate::store::Store;
 
-const VERSION: u32 = 1;
 const SEAL: &str = "\ncrc32c:";
 
 /// A kind of record that is stored under a seal.
 pub(crate) trait Sealed: Serialize + DeserializeOwned {
     /// What the record is, as it is written into it.
     const KIND: &'static str;
+    /// The newest version of its format that this runtime reads, and the one that it writes. What is new in a version
+    /// has a default for older ones.
+    const VERSION: u32 = 1;
 }
 
 #[derive(Serialize)]
@@ -41,7 +43,7 @@ struct Body<T> {
 
 /// The record as it is stored.
 pub(crate) fn seal<T: Sealed>(record: &T) -> Bytes {
-    let written = Written { freshet: T::KIND, version: VERSION, body: record };
+    let written = Written { freshet: T::KIND, version: T::VERSION, body: record };
     let mut text = serde_json::to_string(&written).expect("records are plain data with string keys");
     let checksum = crc32c::crc32c(text.as_bytes());
     text.push_str(&format!("{SEAL}{checksum:08x}\n"));
@@ -60,12 +62,12 @@ pub(crate) fn unseal<T: Sealed>(path: &str, bytes: &[u8]) -> Result<T, StateErro
     }
     let parse_error = |e: serde_json::Error| corrupt(e.column().saturating_sub(1), e.to_string());
     let envelope: Envelope = serde_json::from_slice(text).map_err(parse_error)?;
-    if envelope.version > VERSION {
-        return Err(StateError::Newer { path: path.to_owned(), found: envelope.version, known: VERSION });
-    }
     if envelope.freshet != T::KIND {
         let (found, wanted) = (envelope.freshet, T::KIND.to_owned());
         return Err(StateError::Foreign { path: path.to_owned(), field: "kind", found, wanted });
+    }
+    if envelope.version > T::VERSION {
+        return Err(StateError::Newer { path: path.to_owned(), found: envelope.version, known: T::VERSION });
     }
     let body: Body<T> = serde_json::from_slice(text).map_err(parse_error)?;
     Ok(body.body)

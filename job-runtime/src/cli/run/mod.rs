@@ -16,21 +16,21 @@ use std::time::Duration;
 use freshet_env::{RealEnv, SharedEnv, deadline};
 use freshet_log::Log;
 use freshet_log::model::ModelBroker;
-use freshet_state::lineage::Lineage;
+use freshet_state::lineage::{Lineage, Owner};
 use freshet_state::store::{MemoryStore, Store};
 
 use self::feed::{Feed, Target};
 use self::tail::Tail;
 use super::environment::{
-    asked_to_stop, block_on, checkpoint, duration, kafka, kafka_config, open_patiently, setting, store, topic_specs,
+    asked_to_stop, block_on, checkpoint, duration, kafka, kafka_config, setting, store, topic_specs,
 };
 use super::pipeline::Planned;
 use super::{Failure, Manifests, pipeline};
 use crate::demo::{LiveView, Snapshot};
-use crate::job;
+use crate::job::{self, JobSpec};
 use crate::metrics::Metrics;
 use crate::observe::server::{Server, Shown};
-use crate::observe::{Limits, Observed, logs};
+use crate::observe::{Observed, logs};
 use crate::reporter::{Board, Reporter};
 use crate::slot::{Slot, SlotError, StopHandle, StopSignal, Tuning};
 
@@ -42,6 +42,9 @@ Examples:
   freshet run my-pipeline --kafka localhost:9092 --checkpoint file:///var/lib/freshet --listen 127.0.0.1:9900
 
 Exit codes: 0 done (and right, where there is a recount), 1 it failed or the recount differs, 2 refused.";
+
+/// The cluster that owns jobs which are run outside of any.
+const LOCAL_CLUSTER: &str = "local";
 
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
@@ -120,7 +123,7 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
             (Rc::new(broker.client(Rc::clone(&env))), Cluster::Embedded(broker))
         }
         Some(servers) => {
-            let config = kafka_config(servers, &job.name, &args.kafka_setting);
+            let config = kafka_config(servers, &job.name, &args.kafka_setting).map_err(Failure::Refused)?;
             (kafka(config.clone(), &env)?, Cluster::Kafka(config))
         }
     };
@@ -134,10 +137,10 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
         Cluster::Kafka(_) => store(&checkpoint(args.checkpoint.as_deref(), &planned.pipeline)?)?,
     };
     let feed = feed::choose(&args, &planned, &cluster)?;
-    let spec = planned.spec();
+    let owner = Owner { cluster: LOCAL_CLUSTER.to_owned(), namespace: job.namespace.clone(), name: job.name.clone() };
+    let spec = planned.spec(owner);
     let slots = args.slots.unwrap_or(job.replicas);
-    let lineage = open_patiently(&spec, &store, &log, &env).await.map_err(Failure::failed)?;
-    job::current_generation(&spec, &lineage, &log, &env, slots).await.map_err(Failure::failed)?;
+    let lineage = open_patiently(&spec, &store, &log, &env, slots).await.map_err(Failure::failed)?;
 
     let (view_stop, view_asked) = tokio::sync::mpsc::unbounded_channel::<()>();
     let view = LiveView::start(args.plain, move || {
@@ -146,10 +149,10 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
     .map_err(Failure::failed)?;
     let lines = start_logs(&view)?;
     let metrics = Metrics::new(&job.name, "local");
-    let observed = Observed::new(&job.name, "local", &planned.plan.fingerprint(), lineage.id(), env.now_ms());
-    let _server = serve(&args, &metrics, &observed, job.epoch_interval)?;
-    let tuning = Tuning { epoch_interval: job.epoch_interval, ..Tuning::default() };
-    let running = start_slots(slots, &spec, &lineage, &tuning, &log, &env, &metrics, &observed);
+    let observed = Observed::new(&job.name, 0, env.now_ms());
+    observed.update(|status| status.lineage = Some(lineage.id().to_owned()));
+    let _server = serve(&args, &metrics, &observed)?;
+    let running = start_slots(slots, &lineage, &log, &env, &metrics, &observed);
     let tail = Tail::start(&planned, &args.print, &log, &env).await.map_err(Failure::failed)?;
     let shown = Shows { view, lines, started: env.monotonic(), env: Rc::clone(&env), ends_after: args.run_for };
     drive(args, running, Feeding::start(feed), tail, shown, view_asked, job.epoch_interval).await
@@ -162,29 +165,48 @@ fn start_logs(view: &LiveView) -> Result<Option<logs::Tail>, Failure> {
     Ok(lines)
 }
 
-fn serve(
-    args: &RunArgs,
-    metrics: &Metrics,
-    observed: &Observed,
-    epoch_interval: Duration,
-) -> Result<Option<Server>, Failure> {
+fn serve(args: &RunArgs, metrics: &Metrics, observed: &Observed) -> Result<Option<Server>, Failure> {
     let Some(address) = args.listen else { return Ok(None) };
-    let interval_ms = i64::try_from(epoch_interval.as_millis()).unwrap_or(i64::MAX);
     let shown = Shown {
         observed: observed.clone(),
         metrics: metrics.clone(),
-        limits: Limits::for_epoch_interval(interval_ms),
         now_ms: std::sync::Arc::new(freshet_env::wall_clock_ms),
     };
     Server::start(address, shown).map(Some).map_err(|error| Failure::Refused(error.to_string()))
 }
 
-#[allow(clippy::too_many_arguments, reason = "called once, with everything that a slot needs")]
+/// Opens the lineage and sees to it that its latest generation runs the job; tries again for a while where that may
+/// help: the leader of a partition that was just made may not know yet that it is one.
+async fn open_patiently(
+    spec: &JobSpec,
+    store: &Rc<dyn Store>,
+    log: &Rc<dyn Log>,
+    env: &SharedEnv,
+    slots: u32,
+) -> Result<Lineage, SlotError> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let began = env.monotonic();
+    let mut pause = Duration::from_millis(50);
+    let open = async || {
+        let lineage = job::open(spec, Rc::clone(store), env).await?;
+        job::current_generation(spec, &lineage, log, env, slots).await?;
+        Ok::<_, SlotError>(lineage)
+    };
+    loop {
+        match open().await {
+            Err(error) if error.is_transient() && env.monotonic().saturating_sub(began) < PATIENCE => {
+                tracing::warn!(reason = error.reason(), "{error}; trying again");
+                env.sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            done => return done,
+        }
+    }
+}
+
 fn start_slots(
     slots: u32,
-    spec: &job::JobSpec,
     lineage: &Lineage,
-    tuning: &Tuning,
     log: &Rc<dyn Log>,
     env: &SharedEnv,
     metrics: &Metrics,
@@ -193,12 +215,11 @@ fn start_slots(
     let board = Rc::new(RefCell::new(Board::default()));
     let mut running = Running { slots: Vec::new(), stops: Vec::new(), board: Rc::clone(&board) };
     for number in 0..slots {
-        let events = Reporter::new(Rc::clone(env), metrics.clone(), observed.clone(), Rc::clone(&board), spec.policy());
+        let events = Reporter::new(Rc::clone(env), metrics.clone(), observed.clone(), Rc::clone(&board));
         let slot = Slot {
             number,
             lineage: lineage.clone(),
-            policy: spec.policy(),
-            tuning: tuning.clone(),
+            tuning: Tuning::default(),
             env: Rc::clone(env),
             log: Rc::clone(log),
             events: Rc::new(events),

@@ -8,7 +8,7 @@
 //! 1 look         our generation is stored, it is what we were told, and no later one is
 //! 2 fence        every id of every generation not yet fenced is initialised; then the mark is written
 //! 3 own id       our id is initialised
-//! 4 look again   a later generation means that we are the zombie
+//! 4 look again   a later generation, or none at all, means that we are the zombie
 //! 5 offsets      only now are committed offsets and their metadata read (stable reads)
 //! 6 state        only now is state loaded
 //! ```
@@ -101,6 +101,8 @@ pub enum Stop {
     },
     /// The stored assignment is not what this slot was told; adopt it and begin again.
     OtherAssignment,
+    /// Our generation is no longer stored: the lineage was retired, and its fences are as good as a later generation.
+    Vanished,
 }
 
 impl<Assignment> Progress<Assignment> {
@@ -147,6 +149,7 @@ pub fn next_step<Assignment: PartialEq>(progress: &Progress<Assignment>) -> Step
         match progress.second_look {
             None => return Step::LookAgain,
             Some(latest) if latest > progress.generation => return Step::Stop(Stop::Superseded { by: latest }),
+            Some(latest) if latest < progress.generation => return Step::Stop(Stop::Vanished),
             Some(_) => {}
         }
     }
@@ -208,6 +211,16 @@ mod tests {
         progress.own_id = true;
         progress.second_look = Some(3);
         assert_eq!(next_step(&progress), Step::Stop(Stop::Superseded { by: 3 }));
+    }
+
+    #[test]
+    fn a_generation_log_that_was_deleted_stops_whoever_looks_again() {
+        let mut progress = Progress::<u8>::new(3, None);
+        progress.look = Some(Look { latest: 3, stored: Some(7) });
+        progress.fence = Fence::Marked;
+        progress.own_id = true;
+        progress.second_look = Some(0);
+        assert_eq!(next_step(&progress), Step::Stop(Stop::Vanished));
     }
 
     #[test]

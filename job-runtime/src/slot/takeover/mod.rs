@@ -5,6 +5,7 @@ pub mod decide;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use freshet_engine::operator::MARKS;
 use freshet_env::{PlantedBug, planted};
 use freshet_log::{CommittedOffset, Log, Producer, TopicPartition};
 use freshet_plan::Input;
@@ -15,7 +16,7 @@ use freshet_state::object::{LoadError, load_tasks};
 use self::decide::{Fence, Look, Progress, Step, Stop, next_step};
 use super::offsets::{Beginning, TaskFacts, judge};
 use super::tasks::{Kept, Programs, RunningTask, keys_by_partition};
-use super::{Phase, Slot, SlotError, transactional_id};
+use super::{Phase, Slot, SlotError, TakenOver, transactional_id};
 
 /// A slot that may work: everything that only a finished take-over has.
 pub(super) struct Ready {
@@ -33,12 +34,12 @@ pub(super) struct Ready {
 
 /// Who a running slot is, from its first take-over to its last.
 #[derive(Debug, Default)]
-pub(super) struct Process {
+pub struct Process {
     /// Its rank among the processes of its slot, taken once, when it comes up: whoever wakes is not newer than
     /// whoever was started meanwhile.
-    pub rank: Option<u64>,
+    pub(super) rank: Option<u64>,
     /// The last generation that it has held.
-    pub held: Option<u64>,
+    pub(super) held: Option<u64>,
 }
 
 impl Process {
@@ -117,7 +118,7 @@ pub(super) async fn take_over(
                 slot.env.crash_point("takeover.generation-written").await;
                 progress.look = Some(Look { latest: log.latest_number().await?, stored: Some(stored) });
             }
-            Step::Stop(Stop::Superseded { .. } | Stop::OtherAssignment) => return Ok(Outcome::Again),
+            Step::Stop(Stop::Superseded { .. } | Stop::OtherAssignment | Stop::Vanished) => return Ok(Outcome::Again),
             Step::ReadMark => {
                 progress.fence = if log.is_marked(number).await? { Fence::Marked } else { Fence::Unmarked };
             }
@@ -176,7 +177,8 @@ pub(super) async fn take_over(
             Step::ReadOffsets => {
                 let generation = assigned(&progress)?;
                 check_partitions(&*slot.log, &generation).await?;
-                let programs = Programs::compile(&generation, &slot.policy, slot.lineage.id(), &slot.log).await?;
+                let job = slot.job();
+                let programs = Programs::compile(&generation, job, slot.lineage.id(), &slot.log).await?;
                 let tasks = generation
                     .tasks_of(slot.number)
                     .map(|id| programs.task(&generation, id, slot.lineage.id()))
@@ -195,7 +197,13 @@ pub(super) async fn take_over(
                 if let Some((_, tasks, _)) = running.as_mut() {
                     let bytes = load_state(slot, &generation, kept, beginnings, tasks).await?;
                     let took = slot.env.monotonic().saturating_sub(started);
-                    slot.events.took_over(number, have.incarnation, took, tasks.len(), bytes);
+                    slot.events.took_over(&TakenOver {
+                        generation: &generation,
+                        incarnation: have.incarnation,
+                        took,
+                        tasks: tasks.iter().map(|task| (task.id.clone(), task.position)).collect(),
+                        bytes,
+                    });
                 }
                 slot.env.crash_point("takeover.state-loaded").await;
                 progress.state_loaded = true;
@@ -277,17 +285,15 @@ async fn beginnings(
     let lost: Vec<&RunningTask> =
         tasks.iter().filter(|task| committed[&task.id].is_none() && have.begun.contains(&task.id)).collect();
     let mut pointers = pointers(slot, generation, lost).await?;
-    let start = slot.lineage.start_positions().await?.unwrap_or_default();
     let mut beginnings = Vec::new();
     let mut next_epoch = 0;
     for task in tasks {
-        let input = &task.input;
         let facts = TaskFacts {
             task: task.id.clone(),
             committed: committed.remove(&task.id).flatten(),
             begun: have.begun.contains(&task.id),
             pointer: pointers.remove(&task.id),
-            start: start.0.get(&(input.topic.clone(), input.partition)).copied(),
+            start: generation.starts.get(&task.id).copied(),
         };
         let beginning = judge(&facts, generation.number, slot.number)?;
         if let Beginning::Resume { metadata, .. } | Beginning::Restore { metadata, .. } = &beginning {
@@ -348,6 +354,15 @@ async fn pointers(
     Ok(found)
 }
 
+/// Whether a row of state belongs to an operator that the lineage has dropped: what it has computed, or the mark that
+/// its half in another stage was sent. Such rows stay in the objects until those are merged away.
+fn is_of_retired(generation: &Generation, operator: &str, key: &[u8]) -> bool {
+    let is_retired = |id: &str| generation.retired.contains_key(id);
+    is_retired(operator)
+        || operator == MARKS
+            && key.strip_prefix(b"s").and_then(|id| std::str::from_utf8(id).ok()).is_some_and(is_retired)
+}
+
 /// Gives each task its position and state; says how many bytes of state were read.
 async fn load_state(
     slot: &Slot,
@@ -383,6 +398,9 @@ async fn load_state(
         tasks[at].committed_position = tasks[at].position;
     }
     let manifests = load_tasks(slot.lineage.objects(), &wanted, &mut |id, row| {
+        if is_of_retired(generation, row.operator, row.key) {
+            return Ok(());
+        }
         tasks[places[id]].task.restore(row.operator, row.key, row.value)
     })
     .await

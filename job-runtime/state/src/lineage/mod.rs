@@ -158,6 +158,46 @@ pub async fn open_or_create(
     Err(LineageError::Contended(RACES))
 }
 
+/// The job's lineage, if it has one that was born and has not ended. Starts none.
+///
+/// # Errors
+/// [`LineageError`]; above all that the lineage is another owner's.
+pub async fn open_existing(
+    store: Rc<dyn Store>,
+    job_root: &str,
+    owner: &Owner,
+) -> Result<Option<Lineage>, LineageError> {
+    let Some((number, record)) = newest_record(&*store, job_root).await? else { return Ok(None) };
+    check_owner(&record, owner)?;
+    let prefix = paths::lineage_prefix(job_root, &record.lineage);
+    let stored = |path: LineagePath| format!("{prefix}{path}");
+    if sealed::read::<Ended>(&*store, &stored(LineagePath::Ended)).await?.is_some() {
+        return Ok(None);
+    }
+    let Some(birth) = sealed::read::<Birth>(&*store, &stored(LineagePath::Birth)).await? else { return Ok(None) };
+    open(store, job_root, number, record, &birth.facts, false).await.map(Some)
+}
+
+/// Every lineage that the job ever had, newest record first, with its number.
+///
+/// # Errors
+/// [`StateError`].
+pub async fn all_records(store: &dyn Store, job_root: &str) -> Result<Vec<(u64, LineageRecord)>, StateError> {
+    let folder = format!("{job_root}{LINEAGES}");
+    let listed = store.list(&folder).await?;
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|path| path[folder.len()..].parse().ok()).collect();
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    let mut records = Vec::new();
+    for number in numbers {
+        let path = format!("{job_root}{}", paths::lineage_record(number));
+        // One that is gone was deleted since the listing.
+        if let Some(record) = sealed::read(store, &path).await? {
+            records.push((number, record));
+        }
+    }
+    Ok(records)
+}
+
 /// Makes `owner` the owner of `lineage`, which must be the newest of `job_root`: a person has asked for it
 /// by name. The former owner's workers end when the next generation fences them.
 ///
@@ -300,20 +340,12 @@ impl Lineage {
         format!("{}{path}", self.prefix)
     }
 
-    /// The start positions, if they are resolved.
+    /// The start positions of a lineage whose first generation is of version 1. Later ones carry their own.
     ///
     /// # Errors
     /// [`StateError`].
     pub async fn start_positions(&self) -> Result<Option<StartPositions>, StateError> {
         sealed::read(&*self.store, &self.path(LineagePath::Start)).await
-    }
-
-    /// Makes `positions` the start positions, unless some are stored already: those come back.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub async fn adopt_start_positions(&self, positions: StartPositions) -> Result<StartPositions, StateError> {
-        sealed::create_or_read(&*self.store, &self.path(LineagePath::Start), positions).await
     }
 
     /// Records that these tasks' epoch 0 is committed: once for each incarnation of a slot, after its first

@@ -1,7 +1,8 @@
 use std::rc::Rc;
 
 use freshet_env::PlantedBug;
-use freshet_state::generation::{GenerationLog, Pointer, PointerOffset, Proposed, Standing};
+use freshet_state::generation::{Generation, GenerationLog, Pointer, PointerOffset, Proposed, Retired, Standing};
+use freshet_state::run_policy::{BadRecords, LateRecords, RunPolicy};
 use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault, StoreOperation};
 use freshet_state::{StateError, TaskId};
 
@@ -56,6 +57,67 @@ fn a_generation_that_makes_no_sense_is_not_written() {
         assert!(matches!(error, StateError::Malformed { .. }), "{error}");
     }
     assert!(store.is_empty());
+}
+
+/// What was handed out by a runtime of any version is read by every later one; the bytes never change.
+#[test]
+fn generations_are_stored_as_they_always_were() {
+    let store = MemoryStore::new();
+    let log = log(&store);
+    let path = |number: u64| format!("{PREFIX}generations/g{number:08}");
+    let second = Generation {
+        number: 7,
+        slots: 2,
+        assignment: [(TaskId::new("a", 0), 0), (TaskId::new("a", 11), 1)].into(),
+        partition_counts: [("payments.transactions".to_owned(), 12)].into(),
+        plan_fingerprint: "7c9f2b0011aa".into(),
+        policy: Some(RunPolicy {
+            on_bad_record: BadRecords::DeadLetter { topic: "dead".into() },
+            on_late: LateRecords::Drop,
+            epoch_interval_ms: 500,
+        }),
+        starts: [(TaskId::new("a", 0), 5), (TaskId::new("a", 11), 0)].into(),
+        renamed: [("agg-1".to_owned(), "agg-1-r7".to_owned())].into(),
+        retired: [
+            ("agg-1".to_owned(), Retired { since: 5, topic: None }),
+            ("b-00ff".to_owned(), Retired { since: 6, topic: Some("refunds".into()) }),
+        ]
+        .into(),
+        ..generation(7, 2, &[])
+    };
+    let first = Generation {
+        number: 4,
+        policy: None,
+        starts: [].into(),
+        renamed: [].into(),
+        retired: [].into(),
+        ..second.clone()
+    };
+    run(async {
+        let golden: [&[u8]; 2] =
+            [include_bytes!("../golden/generation-v1.txt"), include_bytes!("../golden/generation-v2.txt")];
+        store.damage(&path(4), golden[0].into());
+        store.damage(&path(7), golden[1].into());
+        assert_eq!(log.get(4).await, Ok(Some(first)));
+        assert_eq!(log.get(7).await, Ok(Some(second.clone())));
+        let again = MemoryStore::new();
+        GenerationLog::new(Rc::new(again.clone()), PREFIX.to_owned()).propose(&second).await.unwrap();
+        let written = again.get(&path(7)).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(golden[1]));
+    });
+}
+
+#[test]
+fn a_revision_follows_plan_and_policy_and_nothing_else() {
+    let one = generation(4, 2, &[("a", 0, 1)]);
+    let moved = Generation { number: 5, slots: 9, starts: [(TaskId::new("a", 0), 5)].into(), ..one.clone() };
+    assert_eq!(one.revision(), moved.revision());
+    let other = Generation { plan_fingerprint: "another".into(), ..one.clone() };
+    assert_ne!(one.revision(), other.revision());
+    let mut slower = one.clone();
+    slower.policy.as_mut().unwrap().epoch_interval_ms = 501;
+    assert_ne!(one.revision(), slower.revision());
+    assert_eq!(one.revision().len(), 12);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use std::rc::Rc;
 
 use freshet_state::lineage::{
-    FixedFacts, Lineage, LineageError, Owner, StartPositions, newest_record, open_or_create, take_over,
+    FixedFacts, Lineage, LineageError, Owner, StartPositions, all_records, newest_record, open_existing,
+    open_or_create, take_over,
 };
 use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault, StoreOperation};
 use freshet_state::{StateError, TaskId};
@@ -106,14 +107,31 @@ fn ids_that_would_be_folders_of_something_else_are_refused() {
 }
 
 #[test]
-fn whoever_resolves_start_positions_second_adopts_the_first_ones() {
+fn start_positions_of_old_lineages_are_read() {
     let store = MemoryStore::new();
     let lineage = open_as(&store, &owner(), "r1-a").unwrap();
-    let positions = |offset| StartPositions([(("t".to_owned(), 0), offset), (("t".to_owned(), 11), 5)].into());
     assert_eq!(run(lineage.start_positions()), Ok(None));
-    assert_eq!(run(lineage.adopt_start_positions(positions(3))), Ok(positions(3)));
-    assert_eq!(run(lineage.adopt_start_positions(positions(4))), Ok(positions(3)));
-    assert_eq!(run(lineage.start_positions()), Ok(Some(positions(3))));
+    store.damage(&format!("{}start", lineage.prefix()), include_bytes!("../golden/start-v1.txt").as_slice().into());
+    let positions = StartPositions([(("t".to_owned(), 0), 3), (("t".to_owned(), 11), 5)].into());
+    assert_eq!(run(lineage.start_positions()), Ok(Some(positions)));
+}
+
+#[test]
+fn a_worker_finds_a_lineage_and_starts_none() {
+    let store = MemoryStore::new();
+    let find = || run(open_existing(Rc::new(store.clone()), JOB, &owner()));
+    assert!(find().unwrap().is_none());
+    assert!(store.is_empty(), "nothing is written");
+    let lineage = open_as(&store, &owner(), "r1-a").unwrap();
+    assert_eq!(find().unwrap().unwrap().id(), "r1-a");
+    let stranger = Owner { name: "other".into(), ..owner() };
+    let refused = run(open_existing(Rc::new(store.clone()), JOB, &stranger));
+    assert!(matches!(refused, Err(LineageError::OwnedElsewhere { .. })), "{refused:?}");
+    run(lineage.end("retired", 9)).unwrap();
+    assert!(find().unwrap().is_none(), "it has ended");
+    open_as(&store, &owner(), "r2-b").unwrap();
+    let numbers: Vec<u64> = run(all_records(&store, JOB)).unwrap().into_iter().map(|(number, _)| number).collect();
+    assert_eq!(numbers, [2, 1], "the newest first");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use freshet_state::lineage::Owner;
 use freshet_state::object::{Manifest, ObjectHeader, TaskSection, encode};
 use freshet_state::paths::{ObjectKind, ObjectName};
 use freshet_state::rows::RowBuffer;
+use freshet_state::run_policy::{BadRecords, LateRecords, RunPolicy};
 use freshet_state::store::{Created, Store, StoreError};
 
 /// Runs `future` to its end on this thread.
@@ -169,6 +170,10 @@ pub fn generation(number: u64, slots: u32, tasks: &[(&str, u32, u32)]) -> Genera
         partition_counts: [("payments.transactions".to_owned(), 4)].into(),
         plan_fingerprint: plan.fingerprint(),
         plan,
+        policy: Some(RunPolicy { on_bad_record: BadRecords::Fail, on_late: LateRecords::Drop, epoch_interval_ms: 500 }),
+        starts: [].into(),
+        renamed: [].into(),
+        retired: [].into(),
         created_at_ms: 1_700_000_000_000,
     }
 }

@@ -1,9 +1,10 @@
-//! The generation log: who runs which task, and that those before are fenced.
+//! The generation log: what is run and how, who runs which task, and that those before are fenced.
 //!
-//! One object a generation, written create-only: the stored object *is* the assignment. Whoever was told
-//! otherwise under the same number adopts what is stored or stops; the next number is the log's highest
-//! plus one. Beside it lie the fence marks ("all generations before g are fenced"), the numbered processes of
-//! each slot and their starts in a generation, and the pointers of clean stops.
+//! One object a generation, written create-only: the stored object *is* the assignment, and the plan, and how it
+//! is run. Whoever was told otherwise under the same number adopts what is stored or stops; the next number is the
+//! log's highest plus one. A worker needs nothing else to know its work. Beside it lie the fence marks ("all
+//! generations before g are fenced"), the numbered processes of each slot and their starts in a generation, and the
+//! pointers of clean stops.
 //!
 //! # Pointers
 //! The pointer of a clean stop stands in for committed offsets that expired since. It may do so only while
@@ -20,190 +21,18 @@
 //!
 //! The order in which a take-over uses them is the slot's business; here is only what they say.
 
-use std::collections::BTreeMap;
+mod records;
+
 use std::rc::Rc;
 
 use freshet_env::{PlantedBug, planted};
-use freshet_plan::Plan;
-use serde::{Deserialize, Serialize};
 
+use self::records::{FenceMark, Process, Resumed, Start};
+pub use self::records::{Generation, Pointer, PointerOffset, Proposed, Retired, revision};
+use crate::StateError;
 use crate::paths::{FENCED, GENERATIONS, LineagePath, PROCESSES, slot_folder};
-use crate::sealed::{self, Sealed};
+use crate::sealed;
 use crate::store::{Created, Store};
-use crate::{StateError, TaskId};
-
-/// One assignment of tasks to slots.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Generation {
-    /// From 1.
-    pub number: u64,
-    /// How many slots there are: 0 to `slots` − 1. None: the lineage has ended.
-    pub slots: u32,
-    /// Which slot runs a task.
-    #[serde(with = "by_stage")]
-    pub assignment: BTreeMap<TaskId, u32>,
-    /// How many partitions each input topic has, by its name in Kafka.
-    pub partition_counts: BTreeMap<String, u32>,
-    /// The plan's fingerprint.
-    pub plan_fingerprint: String,
-    /// The plan.
-    pub plan: Plan,
-    /// When it was proposed, ms since the Unix epoch.
-    pub created_at_ms: i64,
-}
-
-impl Sealed for Generation {
-    const KIND: &'static str = "generation";
-}
-
-/// JSON's keys are texts: stage → partition → slot.
-mod by_stage {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::TaskId;
-
-    pub(super) fn serialize<S: Serializer>(tasks: &BTreeMap<TaskId, u32>, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut stages: BTreeMap<&str, BTreeMap<u32, u32>> = BTreeMap::new();
-        for (task, slot) in tasks {
-            stages.entry(&task.stage).or_default().insert(task.partition, *slot);
-        }
-        stages.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<TaskId, u32>, D::Error> {
-        let stages = BTreeMap::<String, BTreeMap<u32, u32>>::deserialize(from)?;
-        let tasks = stages.into_iter().flat_map(|(stage, partitions)| {
-            partitions.into_iter().map(move |(partition, slot)| (TaskId::new(stage.clone(), partition), slot))
-        });
-        Ok(tasks.collect())
-    }
-}
-
-impl Generation {
-    /// The tasks of `slot`, in order.
-    pub fn tasks_of(&self, slot: u32) -> impl Iterator<Item = &TaskId> {
-        self.assignment.iter().filter(move |(_, owner)| **owner == slot).map(|(task, _)| task)
-    }
-
-    /// The generation after this one that has no slots: it ends the lineage.
-    #[must_use]
-    pub fn tombstone(&self, now_ms: i64) -> Self {
-        Self { number: self.number + 1, slots: 0, assignment: BTreeMap::new(), created_at_ms: now_ms, ..self.clone() }
-    }
-
-    /// Whether it ends the lineage.
-    #[must_use]
-    pub const fn is_tombstone(&self) -> bool {
-        self.slots == 0
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.number == 0 {
-            return Err("generations are numbered from 1".to_owned());
-        }
-        match self.assignment.iter().find(|(_, slot)| **slot >= self.slots) {
-            Some((task, slot)) => Err(format!("task {task} is given to slot {slot} of {}", self.slots)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What is stored under the number that was proposed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Proposed {
-    /// The very generation that was proposed, whoever wrote it.
-    Ours(Generation),
-    /// Another one, which stood there before: it is the assignment.
-    Adopted(Generation),
-}
-
-impl Proposed {
-    /// The stored generation.
-    #[must_use]
-    pub fn into_stored(self) -> Generation {
-        match self {
-            Self::Ours(generation) | Self::Adopted(generation) => generation,
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct FenceMark {
-    before: u64,
-}
-
-impl Sealed for FenceMark {
-    const KIND: &'static str = "fence";
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Start {
-    started_at_ms: i64,
-    /// Which process of the slot it was, by its rank.
-    process: u64,
-}
-
-impl Sealed for Start {
-    const KIND: &'static str = "incarnation";
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Process {
-    started_at_ms: i64,
-    /// A random name.
-    name: String,
-}
-
-impl Sealed for Process {
-    const KIND: &'static str = "process";
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Resumed {
-    resumed_at_ms: i64,
-}
-
-impl Sealed for Resumed {
-    const KIND: &'static str = "resumed";
-}
-
-/// The last commit of a slot that stopped cleanly: stands in for offsets that have expired since.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Pointer {
-    /// The slot's last epoch.
-    pub epoch: u64,
-    /// When it stopped, ms since the Unix epoch.
-    pub stopped_at_ms: i64,
-    /// What was committed, for every input partition of every task.
-    pub offsets: Vec<PointerOffset>,
-}
-
-/// One committed offset in a [`Pointer`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PointerOffset {
-    /// The consumer group.
-    pub group: String,
-    /// The topic's name in Kafka.
-    pub topic: String,
-    /// The partition.
-    pub partition: u32,
-    /// The next offset to read.
-    pub offset: i64,
-    /// The metadata that was committed beside it.
-    pub metadata: String,
-}
-
-impl Sealed for Pointer {
-    const KIND: &'static str = "pointer";
-}
 
 /// What a slot has left of its work in a generation, for whoever finds no committed offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,72 @@
+//! The ids of a plan: which there are, and the same plan under others.
+//!
+//! An id names what outlives a generation: state, consumer groups, internal topics. A plan that comes from SQL has
+//! ids from meaning alone; where a lineage has dropped one before, its next life needs another name, or it would
+//! find what its former life has left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Input, Output, Plan, Stage, Step, WindowAggregate};
+
+impl Step {
+    /// The aggregation that it is (half of).
+    #[must_use]
+    pub const fn aggregate(&self) -> Option<&WindowAggregate> {
+        match self {
+            Self::WindowAggregate(aggregate) | Self::WindowCombine(aggregate) | Self::WindowMerge(aggregate) => {
+                Some(aggregate)
+            }
+            Self::Filter { .. } | Self::Project { .. } => None,
+        }
+    }
+}
+
+impl Plan {
+    /// The ids of all operators.
+    #[must_use]
+    pub fn operator_ids(&self) -> BTreeSet<&str> {
+        let steps = self.stages.iter().flat_map(|stage| &stage.chains).flat_map(|chain| &chain.steps);
+        steps.filter_map(Step::aggregate).map(|aggregate| aggregate.id.as_str()).collect()
+    }
+
+    /// The stages that read users' topics, with the topics' names in Kafka.
+    pub fn source_stages(&self) -> impl Iterator<Item = (&Stage, &str)> {
+        self.stages.iter().filter_map(|stage| match &stage.input {
+            Input::Topic(source) => Some((stage, source.topic.as_str())),
+            Input::Repartition(_) => None,
+        })
+    }
+
+    /// The same plan with other ids: old to new, of source stages and operators. A stage that reads an operator's
+    /// internal topic is called like the operator.
+    #[must_use]
+    pub fn with_ids(&self, ids: &BTreeMap<String, String>) -> Self {
+        let rename = |id: &mut String| {
+            if let Some(new) = ids.get(id) {
+                id.clone_from(new);
+            }
+        };
+        let mut plan = self.clone();
+        for stage in &mut plan.stages {
+            rename(&mut stage.id);
+            if let Input::Repartition(source) = &mut stage.input {
+                rename(&mut source.operator);
+                rename(&mut source.from_stage);
+            }
+            for chain in &mut stage.chains {
+                for step in &mut chain.steps {
+                    if let Step::WindowAggregate(aggregate)
+                    | Step::WindowCombine(aggregate)
+                    | Step::WindowMerge(aggregate) = step
+                    {
+                        rename(&mut aggregate.id);
+                    }
+                }
+                if let Output::Repartition { operator, .. } = &mut chain.output {
+                    rename(operator);
+                }
+            }
+        }
+        plan
+    }
+}
