@@ -51,6 +51,18 @@ cluster-status: ## What of it runs, where its logs are, what is wrong
 cluster-down: ## Ends it, and leaves nothing but its logs
 	@$(LAB) cluster down
 
+.PHONY: e2e
+e2e: lab ## The scenarios on the lab's cluster, or on the one that KUBECONFIG names
+	@$(LAB) install tools
+	@if [ -z "$${KUBECONFIG:-}" ]; then \
+	    export FRESHET_CLUSTER="$${FRESHET_CLUSTER:-$${XDG_STATE_HOME:-$$HOME/.local/state}/freshet/cluster}"; \
+	    $(LAB) cluster up; \
+	    cargo nextest run -p freshet-e2e $(FAULTS) -E 'binary(/^cluster_/)' $(ARGS); \
+	else \
+	    echo "on the cluster of $$KUBECONFIG: only the scenarios that need no access to its processes"; \
+	    cargo nextest run -p freshet-e2e $(FAULTS) -E 'binary(/^cluster_/) & test(/^anywhere::/)' $(ARGS); \
+	fi
+
 .PHONY: bench
 bench: servers ## The figures of docs/performance.md
 	cargo build -p freshet # as users run it: without crash points

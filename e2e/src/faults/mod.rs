@@ -4,6 +4,7 @@
 //! undo.rs      the value: undoes when it is told to, dropped, or when its process is killed
 //! processes.rs kill, freeze and thaw a process inside a pod, found from outside by its container's id
 //! links.rs     cut a link between a pod and a port, or slow everything that leaves a pod
+//! parts.rs     kill, freeze and unplug brokers, the store, the API server, nodes
 //! disks.rs     a small disk, and a disk that is full
 //! weather.rs   a proxy in front of S3 that answers 503, slowly, or not at all
 //! leases.rs    a lease whose holder lives in another time
@@ -20,6 +21,7 @@
 mod disks;
 mod leases;
 mod links;
+pub mod parts;
 mod processes;
 mod undo;
 pub mod weather;

@@ -34,6 +34,27 @@ pub fn make(bootstrap: &str, topics: &[(String, u32)]) -> Result<(), LabError> {
     })
 }
 
+/// Deletes every topic whose name holds `part`: a test's own, and the internal ones of its jobs.
+///
+/// # Errors
+/// When Kafka can't be asked, or refuses.
+pub fn delete_all(bootstrap: &str, part: &str) -> Result<(), LabError> {
+    let client = admin(bootstrap)?;
+    let listed = client.inner().fetch_metadata(None, Duration::from_secs(20));
+    let listed = listed.map_err(|error| LabError::Wrong(format!("listing topics: {error}")))?;
+    let names: Vec<&str> =
+        listed.topics().iter().map(rdkafka::metadata::MetadataTopic::name).filter(|name| name.contains(part)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let deleted = block_on(client.delete_topics(&names, &options))?;
+    let deleted = deleted.map_err(|error| LabError::Wrong(format!("deleting topics: {error}")))?;
+    deleted.into_iter().try_for_each(|topic| {
+        topic.map(drop).map_err(|(name, code)| LabError::Wrong(format!("deleting topic {name}: {code}")))
+    })
+}
+
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, LabError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(LabError::file("starting a runtime in", "."))?.block_on(work))

@@ -158,7 +158,8 @@ impl Kubernetes {
         match self.ask(&format!("{method} {path}"), self.client().request_text(request)) {
             Ok(_) => Ok(Verdict::Accepted),
             Err(error) => match refusal(&error) {
-                Some(status) if (400..500).contains(&status.code) => Ok(Verdict::Refused(Box::new(status.clone()))),
+                // What has no place on the server (404) or no rights (403) was not judged.
+                Some(status) if matches!(status.code, 400 | 422) => Ok(Verdict::Refused(Box::new(status.clone()))),
                 _ => Err(error),
             },
         }
