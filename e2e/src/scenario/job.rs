@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use freshet_crds::control::PreflightReport;
 use freshet_kafka::KafkaConfig;
+use freshet_kafka::admin::{Admin, AdminError, ConfigChange};
 use rdkafka::admin::AdminOptions;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -42,6 +43,8 @@ pub struct JobOptions {
     pub altered: bool,
     /// Partitions of internal topics.
     pub max_parallelism: u32,
+    /// The `max.message.bytes` of its outputs, if not the broker's.
+    pub output_limit: Option<u32>,
 }
 
 /// A bucket of an S3 server that keeps objects as files.
@@ -91,6 +94,7 @@ impl Default for JobOptions {
             bucket: None,
             altered: false,
             max_parallelism: PARTITIONS,
+            output_limit: None,
         }
     }
 }
@@ -150,6 +154,9 @@ impl Job {
         let job = Self { scratch, binary, prefix, kafka, started, log: options.log, bucket: options.bucket.clone() };
         job.write_manifests(options)?;
         job.make_topics()?;
+        if let Some(limit) = options.output_limit {
+            job.limit_outputs(limit)?;
+        }
         Ok(job)
     }
 
@@ -276,6 +283,16 @@ impl Job {
         topics::make(&self.kafka.bootstrap_servers, &topics)
     }
 
+    /// Sets `max.message.bytes` of the outputs.
+    fn limit_outputs(&self, bytes: u32) -> Result<(), LabError> {
+        let change = ConfigChange::Set { name: "max.message.bytes".to_owned(), value: bytes.to_string() };
+        let changes = Role::OUTPUTS.iter().map(|role| (self.topic(*role), vec![change.clone()])).collect();
+        let failed = |error: AdminError| LabError::Wrong(format!("limiting the outputs: {error}"));
+        let admin = Admin::connect(&self.kafka).map_err(LabError::kafka("limiting the outputs"))?;
+        let changed = topics::block_on(admin.alter_configs(changes))?.map_err(failed)?;
+        changed.into_iter().try_for_each(|topic| topic.map_err(failed))
+    }
+
     /// Deletes the consumer groups of the job's lineage, with their offsets; gives their names.
     ///
     /// # Errors
@@ -348,7 +365,9 @@ impl Job {
         }
     }
 
-    fn command(&self, what: &str, arguments: &[String]) -> Command {
+    /// The command `what` of the program on this job's manifests, brokers and state.
+    #[must_use]
+    pub fn command(&self, what: &str, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(what).arg(self.manifests()).args(arguments);
         command.args(["--kafka", &self.kafka.bootstrap_servers]);
@@ -515,6 +534,11 @@ impl Worker {
     /// When it does not end in time.
     pub fn stop(&mut self) -> Result<(), LabError> {
         self.process.stop(PATIENCE)
+    }
+
+    /// Sends it a signal by its name, for instance `TERM`.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
     }
 
     /// Stops it in its tracks.

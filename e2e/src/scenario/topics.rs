@@ -14,7 +14,8 @@ pub(super) fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>
     client.map_err(|error| LabError::Wrong(format!("an admin client: {error}")))
 }
 
-/// Makes topics: names, and how many partitions each has. Their records never expire.
+/// Makes topics: names, and how many partitions each has. Their records never expire, and
+/// there are as many copies as the brokers make by themselves.
 ///
 /// # Errors
 /// When Kafka refuses one.
@@ -22,7 +23,7 @@ pub fn make(bootstrap: &str, topics: &[(String, u32)]) -> Result<(), LabError> {
     let topics: Vec<_> = topics
         .iter()
         .map(|(name, partitions)| {
-            NewTopic::new(name, *partitions as i32, TopicReplication::Fixed(1)).set("retention.ms", "-1")
+            NewTopic::new(name, *partitions as i32, TopicReplication::Fixed(-1)).set("retention.ms", "-1")
         })
         .collect();
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));

@@ -136,6 +136,11 @@ impl ServerProcess {
         Ok(())
     }
 
+    /// Sends it a signal by its name, for instance `TERM`.
+    pub fn signal(&self, name: &str) {
+        signal(name, self.child.id());
+    }
+
     /// Stops it in its tracks (SIGSTOP), as a machine that hangs.
     pub fn freeze(&self) {
         signal("STOP", self.child.id());

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
 mod changes;
+mod faults;
 mod kills;
 mod moves;
 mod planted;

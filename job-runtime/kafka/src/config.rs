@@ -28,6 +28,8 @@ pub struct KafkaConfig {
     pub fetch_buffer_bytes: usize,
     /// Bytes of records that a producer queues before it pushes back.
     pub send_buffer_bytes: usize,
+    /// Bytes of records that a producer sends as one batch: a topic's `max.message.bytes` is for a whole one.
+    pub batch_bytes: usize,
 }
 
 impl KafkaConfig {
@@ -43,6 +45,7 @@ impl KafkaConfig {
             stable_timeout: Duration::from_secs(45),
             fetch_buffer_bytes: 16 << 20,
             send_buffer_bytes: 64 << 20,
+            batch_bytes: 1_000_000,
         }
     }
 
@@ -137,7 +140,7 @@ impl KafkaConfig {
         config.set("queue.buffering.max.messages", "200000");
         config.set("queue.buffering.max.kbytes", (self.send_buffer_bytes / 1024).max(1024).to_string());
         // How large a record may be is the topic's decision, not ours.
-        config.set("message.max.bytes", "33554432").set("batch.size", "1000000");
+        config.set("message.max.bytes", "33554432").set("batch.size", self.batch_bytes.to_string());
         self.with_extra(config)
     }
 }

@@ -40,6 +40,12 @@ impl Failure {
         Self { code: error.code(), fatal: error.is_fatal(), text: error.string() }
     }
 
+    /// Whether what was written is larger than the topic takes.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge)
+    }
+
     /// What the caller can do about it; `doing` says what was tried, for people.
     #[must_use]
     pub fn classify(&self, action: Action, doing: &str) -> LogError {

@@ -19,6 +19,7 @@ pub(crate) struct Events {
     denied: Mutex<Option<LogError>>,
     undelivered: Mutex<Option<LogError>>,
     doubtful: AtomicBool,
+    too_large: AtomicBool,
 }
 
 impl Events {
@@ -35,6 +36,16 @@ impl Events {
     /// The first delivery that failed since this was last asked.
     pub(crate) fn take_undelivered(&self) -> Option<LogError> {
         self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Notes that a topic refused something because it is too large.
+    pub(crate) fn note_too_large(&self) {
+        self.too_large.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a topic ever refused something because it is too large.
+    pub(crate) fn too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
     }
 
     /// Whether something was logged since this was last asked that may mean that a topic is gone.
@@ -94,6 +105,9 @@ impl ProducerContext for Events {
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         if let Err((error, record)) = result {
             let doing = format!("writing to {}[{}]", record.topic(), record.partition());
+            if error.rdkafka_error_code().is_some_and(|code| Failure::of(code).is_too_large()) {
+                self.note_too_large();
+            }
             let error = classify(error, Action::Transact, &doing);
             self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }

@@ -26,7 +26,7 @@
 //! # Rooms
 //! `config` makes librdkafka's settings for each role, [`error`] sorts its errors by what a caller can do,
 //! `native` and [`admin`]'s are the two rooms with unsafe code, `reader` and `buffer` are the consumer, `writer`
-//! the producer, `query` and `records` the rest of the trait, [`bulk`] loads and recounts topics outside any
+//! and `limits` the producer, `query` and `records` the rest of the trait, [`bulk`] loads and recounts topics outside any
 //! slot, [`bare`] is the yardstick of the benchmarks, and [`admin`] administers a cluster.
 
 pub mod admin;
@@ -36,6 +36,7 @@ pub mod bulk;
 mod config;
 pub mod error;
 mod events;
+mod limits;
 mod native;
 mod query;
 mod reader;
@@ -66,6 +67,7 @@ pub struct KafkaLog {
     config: KafkaConfig,
     env: SharedEnv,
     query: Query,
+    limits: limits::Limits,
 }
 
 impl KafkaLog {
@@ -75,7 +77,7 @@ impl KafkaLog {
     /// [`LogError::Refused`] when librdkafka does not accept a setting; the text names it, never its value.
     pub fn connect(config: KafkaConfig, env: SharedEnv) -> Result<Self, LogError> {
         let query = Query::new(&config)?;
-        Ok(Self { config, env, query })
+        Ok(Self { config, env, query, limits: limits::Limits::default() })
     }
 }
 
@@ -132,7 +134,8 @@ impl Log for KafkaLog {
     }
 
     async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>, LogError> {
-        let producer = writer::KafkaProducer::open(&self.config, &self.env, transactional_id).await?;
+        let config = self.limits.settle(&self.config).await?;
+        let producer = writer::KafkaProducer::open(&config, &self.env, transactional_id, &self.limits).await?;
         Ok(Box::new(producer))
     }
 

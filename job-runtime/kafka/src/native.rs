@@ -254,6 +254,11 @@ impl TopicHandles {
         Ok(self.known.len() - 1)
     }
 
+    /// The names of the topics that there are handles of.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.known.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     /// Queues one record; librdkafka copies key and value.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::config::KafkaConfig;
 use crate::error::{Action, Failure, classify};
 use crate::events::Events;
+use crate::limits::{Limits, TooLarge};
 use crate::native::{self, TopicHandles};
 use crate::thread::{away, spawn};
 
@@ -29,6 +30,17 @@ const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 /// Kafka takes 0 for "now" and refuses what is before 1970.
 const EARLIEST_TIMESTAMP_MS: i64 = 1;
+/// Kafka 4 refuses what is more than an hour ahead of its own clock (`message.timestamp.after.max.ms`), and the clocks
+/// of the two may differ.
+const MOST_AHEAD_MS: i64 = 30 * 60 * 1000;
+
+/// The timestamp of a record whose event time is `event_ms`, at `now_ms`: one that a broker takes. An event time in a
+/// distant future (a device's clock is wrong) must not stop the job, nor keep its segment from ever expiring; the value
+/// holds it unchanged.
+fn timestamp_ms(event_ms: i64, now_ms: i64) -> i64 {
+    let timestamp_ms = if event_ms > now_ms.saturating_add(MOST_AHEAD_MS) { now_ms } else { event_ms };
+    timestamp_ms.max(EARLIEST_TIMESTAMP_MS)
+}
 
 type Client = BaseProducer<Events>;
 type Command = Box<dyn FnOnce(&Client) + Send>;
@@ -42,6 +54,7 @@ pub(crate) struct KafkaProducer {
     wanted: Arc<Wanted>,
     env: SharedEnv,
     commit_timeout: Duration,
+    limits: Limits,
     /// Why this producer must not be used any more.
     over: Option<LogError>,
 }
@@ -51,7 +64,12 @@ struct Wanted(AtomicBool);
 
 impl KafkaProducer {
     /// A producer that has fenced every other of `transactional_id`.
-    pub(crate) async fn open(config: &KafkaConfig, env: &SharedEnv, transactional_id: &str) -> Result<Self, LogError> {
+    pub(crate) async fn open(
+        config: &KafkaConfig,
+        env: &SharedEnv,
+        transactional_id: &str,
+        limits: &Limits,
+    ) -> Result<Self, LogError> {
         let (own, id) = (config.clone(), transactional_id.to_owned());
         let client = away("freshet-init", move || initialise(&own, &id)).await?;
         let client = Arc::new(client);
@@ -80,6 +98,7 @@ impl KafkaProducer {
             wanted,
             env: env.clone(),
             commit_timeout: config.commit_timeout(),
+            limits: limits.clone(),
             over: None,
         })
     }
@@ -99,8 +118,16 @@ impl KafkaProducer {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Remembers an error after which this producer must not be used.
+    /// Remembers an error after which this producer must not be used. Whether it was a batch or a record that was too
+    /// large is found out before the next producer is made: until then taking over again may help.
     fn keep<T>(&mut self, result: Result<T, LogError>) -> Result<T, LogError> {
+        let result = match result {
+            Err(LogError::Refused(text)) if self.client.context().too_large() => {
+                self.limits.refused(TooLarge { text: text.clone(), topics: self.topics.names() });
+                Err(LogError::Indefinite(text))
+            }
+            result => result,
+        };
         if let Err(error @ (LogError::Fenced(_) | LogError::Indefinite(_))) = &result {
             self.over.get_or_insert(error.clone());
         }
@@ -119,6 +146,17 @@ impl KafkaProducer {
         {
             return Failure { code, fatal: true, text }.classify(Action::Transact, &doing);
         }
+        if code == Code::State {
+            // The transaction has failed already. A call that can't succeed in that state says why; in any other state
+            // it changes nothing.
+            if let Err(KafkaError::Transaction(error)) = self.client.begin_transaction() {
+                let failure = Failure::of_transaction(&error);
+                if failure.is_too_large() {
+                    self.client.context().note_too_large();
+                }
+                return failure.classify(Action::Transact, &doing);
+            }
+        }
         Failure::of(code).classify(Action::Transact, &doing)
     }
 
@@ -131,9 +169,15 @@ impl KafkaProducer {
         Some(fatal.map_or(error, |failure| failure.classify(Action::Transact, "writing records")))
     }
 
-    fn queue(&self, batch: &Outgoing, record: &OutgoingRecord, handle: usize, topic: &str) -> Result<(), Code> {
+    fn queue(
+        &self,
+        batch: &Outgoing,
+        record: &OutgoingRecord,
+        (handle, topic): (usize, &str),
+        now_ms: i64,
+    ) -> Result<(), Code> {
         let partition = i32::try_from(record.partition).unwrap_or(i32::MAX);
-        let timestamp_ms = record.timestamp_ms.max(EARLIEST_TIMESTAMP_MS);
+        let timestamp_ms = timestamp_ms(record.timestamp_ms, now_ms);
         let (key, value) = (batch.key(record), batch.value(record));
         let Some(headers) = record.headers.and_then(|index| batch.headers.get(index as usize)) else {
             return self.topics.produce(handle, partition, timestamp_ms, key, value);
@@ -200,9 +244,10 @@ impl Producer for KafkaProducer {
             let handle = self.topics.index(topic);
             handles.push(handle.map_err(|failure| failure.classify(Action::Transact, &format!("topic {topic}")))?);
         }
+        let now_ms = self.env.now_ms();
         for (taken, record) in batch.records.iter().skip(from).enumerate() {
             let index = usize::from(record.topic);
-            match self.queue(batch, record, handles[index], &batch.topics[index]) {
+            match self.queue(batch, record, (handles[index], &batch.topics[index]), now_ms) {
                 Ok(()) => {}
                 Err(Code::QueueFull) => return Ok(taken),
                 Err(code) => {
@@ -301,4 +346,25 @@ pub(crate) fn offset_list(offsets: &[(TopicPartition, CommittedOffset)]) -> Resu
         entry.set_metadata(&committed.metadata);
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_such_that_brokers_take_them() {
+        let now = 1_700_000_000_000;
+        for (event, wanted) in [
+            (now, now),
+            (now - 1_000_000_000_000, now - 1_000_000_000_000),
+            (-5, 1),
+            (0, 1),
+            (now + MOST_AHEAD_MS, now + MOST_AHEAD_MS),
+            (now + MOST_AHEAD_MS + 1, now),
+            (i64::MAX, now),
+        ] {
+            assert_eq!(timestamp_ms(event, now), wanted, "{event}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(result)
 }
 
-/// Completes when a person or a supervisor asks the process to stop.
+/// Completes when a person or a supervisor asks the process to stop. A Ctrl-C after that ends the process at once.
 pub(super) async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let terminate = async {
@@ -42,6 +42,18 @@ pub(super) async fn asked_to_stop() {
         _ = tokio::signal::ctrl_c() => {}
         () = terminate => {}
     }
+    tokio::task::spawn_local(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            end_at_once();
+        }
+    });
+}
+
+/// Ends the process, because a person has asked a second time: a clean stop waits for brokers and store, which may be
+/// away. Nothing is lost by it.
+pub(super) fn end_at_once() -> ! {
+    eprintln!("asked twice: ended at once. What was not committed is done again at the next start");
+    std::process::exit(130)
 }
 
 /// The store of a checkpoint's URL.

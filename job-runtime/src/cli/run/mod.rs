@@ -11,6 +11,7 @@ mod tail;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use freshet_env::{RealEnv, SharedEnv, deadline};
@@ -22,7 +23,7 @@ use freshet_state::store::{MemoryStore, Store};
 use self::feed::{Feed, Target};
 use self::tail::Tail;
 use super::environment::{
-    asked_to_stop, block_on, checkpoint, duration, kafka, kafka_config, setting, store, topic_specs,
+    asked_to_stop, block_on, checkpoint, duration, end_at_once, kafka, kafka_config, setting, store, topic_specs,
 };
 use super::pipeline::Planned;
 use super::{Failure, Manifests, pipeline};
@@ -41,6 +42,7 @@ Examples:
   freshet run examples/fraud-detection --kafka localhost:9092 --generate --events 1000000
   freshet run my-pipeline --kafka localhost:9092 --checkpoint file:///var/lib/freshet --listen 127.0.0.1:9900
 
+Ctrl-C stops cleanly; a second one ends at once.
 Exit codes: 0 done (and right, where there is a recount), 1 it failed or the recount differs, 2 refused.";
 
 /// The cluster that owns jobs which are run outside of any.
@@ -143,7 +145,12 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
     let lineage = open_patiently(&spec, &store, &log, &env, slots).await.map_err(Failure::failed)?;
 
     let (view_stop, view_asked) = tokio::sync::mpsc::unbounded_channel::<()>();
+    let asked = AtomicBool::new(false);
     let view = LiveView::start(args.plain, move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            ratatui::restore();
+            end_at_once();
+        }
         let _ = view_stop.send(());
     })
     .map_err(Failure::failed)?;
