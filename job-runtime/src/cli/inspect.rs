@@ -87,7 +87,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<(), Failure> {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateArgs {
-    /// An object or a folder: file:///…, s3://bucket/…
+    /// An object or a folder: file:///…, s3://bucket/…, or a path here
     url: String,
     /// Address of an S3-compatible store
     #[arg(long)]
@@ -102,25 +102,53 @@ pub(super) struct StateArgs {
 
 /// Shows an object, or lists a folder.
 pub(super) fn state(args: &StateArgs) -> Result<(), Failure> {
-    let (folder, name) =
-        args.url.rsplit_once('/').ok_or_else(|| Failure::Refused(format!("{} is no URL", args.url)))?;
+    let url = as_url(&args.url);
     let at = |url: &str| {
         store(&Checkpoint { url: url.to_owned(), endpoint: args.endpoint.clone(), region: args.region.clone() })
     };
-    let parent = at(folder)?;
-    let object = block_on(async { if name.is_empty() { Ok(None) } else { parent.get(name).await } })?;
-    match object.map_err(Failure::failed)? {
-        Some(bytes) => show(&bytes, args.output),
+    let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("{url}: {error}"));
+    let object = match parent_of(&url) {
+        Some((folder, name)) => {
+            let parent = at(folder)?;
+            block_on(async { parent.get(name).await })?.map_err(|error| failed(&error))?
+        }
+        None => None,
+    };
+    match object {
+        Some(bytes) => show(&bytes, args.output).map_err(|failure| match failure {
+            Failure::Failed(message) => Failure::Failed(format!(
+                "{url} is no state object that this version reads: {message}; `freshet state` of its folder lists objects"
+            )),
+            other => other,
+        }),
         None => {
-            let here = at(&args.url)?;
-            let paths = block_on(async { here.list("").await })?.map_err(Failure::failed)?;
+            let here = at(&url)?;
+            let paths = block_on(async { here.list("").await })?.map_err(|error| failed(&error))?;
             if paths.is_empty() {
-                return Err(Failure::Failed(format!("there is nothing at {}", args.url)));
+                let message = "name an object, or a folder above it: <checkpoint url>/<namespace>/<job>";
+                return Err(Failure::Failed(format!("there is nothing at {url}; {message}")));
             }
             paths.iter().for_each(|path| println!("{path}"));
             Ok(())
         }
     }
+}
+
+/// A path in the file system as the URL that it is short for.
+fn as_url(given: &str) -> String {
+    if given.contains("://") {
+        return given.to_owned();
+    }
+    let path = std::path::Path::new(given);
+    let path = path.canonicalize().or_else(|_| std::path::absolute(path));
+    path.map_or_else(|_| given.to_owned(), |path| format!("file://{}", path.display()))
+}
+
+/// The folder and the name of what may be an object: something inside of a bucket, or of a folder.
+fn parent_of(url: &str) -> Option<(&str, &str)> {
+    let (folder, name) = url.rsplit_once('/')?;
+    let (_, place) = folder.split_once("://")?;
+    (!name.is_empty() && !place.is_empty()).then_some((folder, name))
 }
 
 fn show(bytes: &Bytes, output: Output) -> Result<(), Failure> {

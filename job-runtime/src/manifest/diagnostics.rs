@@ -99,6 +99,11 @@ impl Diagnostics {
         self.texts.get(file).map(String::as_str)
     }
 
+    /// The first of the files that were read.
+    pub(crate) fn first_file(&self) -> Option<&str> {
+        self.texts.keys().next().map(String::as_str)
+    }
+
     /// Adds an error in a StreamJob's SQL: `span` is a range of bytes of [`SqlText::text`].
     pub fn push_sql(&mut self, sql: &SqlText, span: Range<usize>, message: &str, help: Option<&str>) {
         let mut item = Diagnostic::new(Severity::Error, sql.file(), sql.place(span), message);

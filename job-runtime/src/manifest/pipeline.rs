@@ -142,7 +142,7 @@ pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Exam
         if !diagnostics.has_errors() {
             let files: Vec<&str> = objects.iter().map(|object| object.file.as_str()).collect();
             let place = files.first().copied().or_else(|| diagnostics.items().first().map(|item| item.file.as_str()));
-            let place = place.unwrap_or("(no files)").to_owned();
+            let place = place.or(diagnostics.first_file()).unwrap_or("(no files)").to_owned();
             diagnostics.push(
                 Diagnostic::new(Severity::Error, &place, Place::default(), "there is no StreamJob among the manifests")
                     .help(format!("add one: `apiVersion: {}`, `kind: StreamJob`", freshet_crds::API_VERSION)),

@@ -3,6 +3,7 @@
 //! Each document is parsed on its own, so that a mistake in one does not hide those in the others. A line
 //! that begins with `---` begins a document wherever it stands, in a block of text too: YAML says so.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::diagnostics::{Diagnostic, Diagnostics, Severity};
@@ -39,8 +40,8 @@ pub(super) fn read(paths: &[PathBuf], diagnostics: &mut Diagnostics) -> Vec<Docu
                 documents.extend(parse(&file, &text, diagnostics));
                 diagnostics.add_text(&file, text);
             }
-            Err((message, help)) => {
-                diagnostics.push(Diagnostic::new(Severity::Error, &file, Place::default(), message).help(help));
+            Err((place, message, help)) => {
+                diagnostics.push(Diagnostic::new(Severity::Error, &file, place, message).help(help));
             }
         }
     }
@@ -76,17 +77,26 @@ fn files_of(path: &Path, diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
     files
 }
 
-fn read_text(path: &Path) -> Result<String, (String, &'static str)> {
-    let size =
-        std::fs::metadata(path).map_err(|error| (format!("the file can't be read: {error}"), "check the path"))?;
-    if size.len() > MAX_FILE_BYTES {
-        let message = format!("the file has {} bytes; a manifest has at most {MAX_FILE_BYTES}", size.len());
-        return Err((message, "name the manifests' own files"));
+/// The text of a file, or the place, what is wrong with it and what to do.
+fn read_text(path: &Path) -> Result<String, (Place, String, &'static str)> {
+    let failed = |error: std::io::Error, help| (Place::default(), format!("the file can't be read: {error}"), help);
+    let file = std::fs::File::open(path).map_err(|error| failed(error, "check the path, and its rights"))?;
+    let mut bytes = Vec::new();
+    // What is no plain file says nothing of its size, and may have no end.
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| failed(error, "check what it is"))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("the file has more than the {MAX_FILE_BYTES} bytes that a manifest may have");
+        return Err((Place::default(), message, "name the manifests' own files"));
     }
-    let bytes =
-        std::fs::read(path).map_err(|error| (format!("the file can't be read: {error}"), "check its rights"))?;
     String::from_utf8(bytes).map_err(|error| {
-        (format!("the file is not UTF-8: byte {} is wrong", error.utf8_error().valid_up_to()), "save it as UTF-8")
+        let good = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
+        let (line, last) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
+        let place = Place::at(
+            u32::try_from(line).unwrap_or(u32::MAX),
+            u32::try_from(last.chars().count() + 1).unwrap_or(u32::MAX),
+        );
+        (place, format!("the file is not UTF-8: byte {good} is wrong"), "save it as UTF-8")
     })
 }
 

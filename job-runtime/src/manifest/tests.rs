@@ -275,7 +275,8 @@ fn files_that_cannot_be_read_are_named() {
     let empty = Folder::new("empty");
     let paths = [folder.write("a.yaml", [0xff, 0xfe]), folder.0.join("missing.yaml"), empty.0.clone()];
     let errors = super::load(&paths).expect_err("nothing can be read").to_string();
-    for wanted in ["a.yaml\n", "not UTF-8", "missing.yaml\n", "can't be read", "no *.yaml or *.yml in this folder"] {
+    for wanted in ["a.yaml:1:1\n", "not UTF-8", "missing.yaml\n", "can't be read", "no *.yaml or *.yml in this folder"]
+    {
         assert!(errors.contains(wanted), "{wanted}: {errors}");
     }
     assert!(!errors.contains("no StreamJob"), "{errors}");

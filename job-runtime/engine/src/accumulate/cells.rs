@@ -258,6 +258,11 @@ impl Cells {
         }
     }
 
+    /// Bytes of the text of group `id`.
+    pub fn text_bytes(&self, id: usize) -> usize {
+        if let Self::Bytes(_, texts) = self { texts.cells[id].as_deref().map_or(0, <[u8]>::len) } else { 0 }
+    }
+
     pub fn count(&self, id: usize) -> u64 {
         if let Self::Count(counts) = self { counts[id] } else { 0 }
     }

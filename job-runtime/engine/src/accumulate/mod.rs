@@ -213,6 +213,11 @@ impl Accumulators {
         self.columns.last().map_or(0, |column| column.cells.count(id as usize))
     }
 
+    /// Bytes of the texts that group `id` keeps.
+    pub(crate) fn text_bytes(&self, id: u32) -> usize {
+        self.columns.iter().map(|column| column.cells.text_bytes(id as usize)).sum()
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

@@ -16,6 +16,7 @@ mod call;
 mod compile;
 mod field;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_empty_array};
@@ -102,8 +103,7 @@ impl CompiledExpr {
         if rows.num_rows() == 0 {
             return Ok(new_empty_array(&self.arrow_type));
         }
-        let value = self.physical.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
-        let array = value.map_err(|error| self.failed(&error))?;
+        let array = self.computed(rows).map_err(|error| self.failed(&error))?;
         // Structs and lists differ from what was announced at most in what may be null in them.
         let array = if *array.data_type() == self.arrow_type {
             array
@@ -117,6 +117,18 @@ impl CompiledExpr {
             checked.map_err(|error| self.failed(&error.into()))?;
         }
         Ok(array)
+    }
+
+    /// What DataFusion computes. Some of its functions panic instead of failing, where a text grows beyond 2 GiB or
+    /// an argument lies at the end of its type: that is a failure of the expression on these rows, as any other.
+    fn computed(&self, rows: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
+        let compute = || self.physical.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
+        // Nothing outlives a panic: expressions keep no state between rows.
+        catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(DataFusionError::Execution(format!("it can't be computed: {text}")))
+        })
     }
 
     fn text(&self) -> String {

@@ -19,8 +19,6 @@ const MAX_GROUPS: usize = 1 << 17;
 /// The same for what DISTINCT aggregates have seen, in bytes. A group's values go out in one row, which
 /// must fit an internal record of at most 1 MB.
 const MAX_MEMBER_BYTES: usize = 256 * 1024;
-/// Rows that leave at once.
-const CHUNK_ROWS: usize = 8192;
 
 /// The operator of [`freshet_plan::Step::WindowCombine`].
 pub struct WindowCombineOperator {
@@ -50,7 +48,10 @@ impl WindowCombineOperator {
         let partials = window.accumulators.partials();
         let ids: Vec<u32> = (0..window.groups.len() as u32).collect();
         let mut encoded = Vec::new();
-        for ids in ids.chunks(CHUNK_ROWS) {
+        let mut left = ids.as_slice();
+        while !left.is_empty() {
+            let ids;
+            (ids, left) = left.split_at(window.chunk(left).len());
             let mut values = BinaryBuilder::with_capacity(ids.len(), ids.len() * 16);
             for id in ids {
                 encoded.clear();

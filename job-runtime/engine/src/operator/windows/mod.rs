@@ -50,6 +50,11 @@ pub(crate) struct OpenWindow {
     tracked: state::Tracked,
 }
 
+/// Groups that leave a window at once.
+const CHUNK_ROWS: usize = 8192;
+/// About how many bytes of texts they have: an array of texts holds at most 2 GiB.
+const CHUNK_BYTES: usize = 16 << 20;
+
 /// A window is kept for its memory when it had at most this many groups.
 const SPARE_GROUPS: usize = 1 << 16;
 const SPARE_WINDOWS: usize = 2;
@@ -61,6 +66,17 @@ impl OpenWindow {
             accumulators: Accumulators::new(aggregates),
             tracked: state::Tracked::default(),
         }
+    }
+
+    /// The first of the groups `ids` that leave at once: at least one, if there is any.
+    pub fn chunk<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
+        let mut bytes = 0;
+        let full = ids.iter().take(CHUNK_ROWS).position(|id| {
+            let full = bytes >= CHUNK_BYTES;
+            bytes += self.groups.key(*id).len() + self.accumulators.text_bytes(*id);
+            full
+        });
+        &ids[..full.unwrap_or(ids.len().min(CHUNK_ROWS))]
     }
 
     fn memory_bytes(&self) -> usize {

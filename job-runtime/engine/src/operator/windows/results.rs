@@ -8,9 +8,6 @@ use super::{OpenWindow, WindowSpec, Windows};
 use crate::group::key::decode_columns;
 use crate::{EngineError, Rows};
 
-/// Rows that leave a window at once.
-const CHUNK_ROWS: usize = 8192;
-
 /// A window that has closed and whose results go out.
 pub(crate) struct Firing {
     start: i64,
@@ -48,7 +45,7 @@ impl WindowSpec {
     /// `before` is the watermark that held before the window closed.
     fn next_results(&self, firing: &mut Firing, before: i64) -> Result<Option<Rows>, EngineError> {
         let Firing { start, window, ids, done } = firing;
-        let ids = &ids[*done..ids.len().min(*done + CHUNK_ROWS)];
+        let ids = window.chunk(&ids[*done..]);
         if ids.is_empty() {
             return Ok(None);
         }
