@@ -18,6 +18,8 @@ FOR ?= 20s
 ARGS ?=
 # Of the cluster: how many nodes it has at least.
 NODES ?= 1
+# And how many Kafka brokers: 1 or 3.
+BROKERS ?= 1
 # Of the simulation: how many seeds, from which one on.
 SEEDS ?= 2000
 FIRST_SEED ?= 1
@@ -40,8 +42,8 @@ test: ## All that must hold before a change lands
 	@.ci/test
 
 .PHONY: cluster-up
-cluster-up: lab ## A real Kubernetes with Kafka and S3 on this machine (NODES=1)
-	@$(LAB) cluster up --nodes $(NODES) $(ARGS)
+cluster-up: lab ## A real Kubernetes with Kafka and S3 on this machine (NODES=1, BROKERS=1)
+	@$(LAB) cluster up --nodes $(NODES) --brokers $(BROKERS) $(ARGS)
 
 .PHONY: cluster-status
 cluster-status: ## What of it runs, where its logs are, what is wrong

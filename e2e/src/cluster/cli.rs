@@ -18,6 +18,9 @@ pub enum ClusterTask {
         /// How many nodes it has at least.
         #[arg(long, default_value_t = 1)]
         nodes: u8,
+        /// How many Kafka brokers it has, 1 or 3: with 3, one can die.
+        #[arg(long, default_value_t = 1)]
+        brokers: u8,
     },
     /// Say what runs, where its logs are, and what is wrong.
     Status,
@@ -32,8 +35,8 @@ pub enum ClusterTask {
 pub fn run(task: &ClusterTask) -> Result<(), LabError> {
     let (site, began) = (Site::from_environment()?, Instant::now());
     match task {
-        ClusterTask::Up { nodes } => {
-            let cluster = up(&site, &Spec { nodes: *nodes }, &mut tell)?;
+        ClusterTask::Up { nodes, brokers } => {
+            let cluster = up(&site, &Spec { nodes: *nodes, brokers: *brokers }, &mut tell)?;
             println!("up in {:.1} s; logs are in {}", began.elapsed().as_secs_f64(), cluster.logs().display());
             for (name, address) in cluster.services() {
                 println!("{name}: {} from this machine, {} from pods", address.machine, address.pods);

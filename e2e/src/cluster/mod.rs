@@ -73,10 +73,10 @@ use crate::install::{self, install_missing};
 #[must_use]
 pub fn stages(spec: &Spec) -> Vec<Vec<Box<dyn Part>>> {
     let nodes = 1..=spec.nodes;
-    let mut first: Vec<Box<dyn Part>> =
-        vec![Box::new(servers::ObjectStore), Box::new(servers::Kafka), Box::new(api::Api)];
+    let mut first: Vec<Box<dyn Part>> = vec![Box::new(servers::ObjectStore), Box::new(api::Api)];
+    first.extend(servers::Kafka::all(spec.brokers).map(|broker| Box::new(broker) as Box<dyn Part>));
     first.extend(nodes.clone().map(|node| Box::new(node::Runtime { node }) as Box<dyn Part>));
-    let mut second: Vec<Box<dyn Part>> = vec![Box::new(api::Controllers), Box::new(servers::Names::default())];
+    let mut second: Vec<Box<dyn Part>> = vec![Box::new(api::Controllers), Box::new(servers::Names::of(spec.brokers))];
     second.extend(nodes.map(|number| Box::new(node::Node { number }) as Box<dyn Part>));
     vec![vec![Box::new(switch::Switch)], first, second, vec![Box::new(dns::Dns)]]
 }
@@ -89,7 +89,13 @@ pub fn stages(spec: &Spec) -> Vec<Vec<Box<dyn Part>>> {
 pub fn up(site: &Site, asked: &Spec, report: &mut dyn FnMut(Progress<'_>)) -> Result<Cluster, LabError> {
     asked.check()?;
     let _lock = site.lock()?;
-    let spec = site.spec()?.map_or_else(|| asked.clone(), |there| there.grown_to(asked));
+    let spec = match site.spec()? {
+        None => asked.clone(),
+        Some(there) => {
+            there.check_growth(asked)?;
+            there.grown_to(asked)
+        }
+    };
     let stages = stages(&spec);
     let mut needs: Vec<install::Part> = stages.iter().flatten().flat_map(|part| part.needs()).copied().collect();
     needs.push(install::Part::Pods);

@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(again.port("api").expect("the same port"), port);
         assert_eq!(again.id(), site.id());
         assert_eq!(again.spec().expect("none yet"), None);
-        again.keep_spec(&Spec { nodes: 2 }).expect("it can be written");
-        assert_eq!(site.spec().expect("it can be read"), Some(Spec { nodes: 2 }));
+        again.keep_spec(&Spec { nodes: 2, brokers: 3 }).expect("it can be written");
+        assert_eq!(site.spec().expect("it can be read"), Some(Spec { nodes: 2, brokers: 3 }));
     }
 }

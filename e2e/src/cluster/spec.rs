@@ -11,11 +11,18 @@ use super::address::MOST_NODES;
 pub struct Spec {
     /// How many nodes it has.
     pub nodes: u8,
+    /// How many Kafka brokers it has: 1 or 3, for its whole life.
+    #[serde(default = "one")]
+    pub brokers: u8,
+}
+
+const fn one() -> u8 {
+    1
 }
 
 impl Default for Spec {
     fn default() -> Self {
-        Self { nodes: 1 }
+        Self { nodes: 1, brokers: 1 }
     }
 }
 
@@ -24,14 +31,32 @@ impl Spec {
     /// before it goes down.
     #[must_use]
     pub fn grown_to(&self, asked: &Self) -> Self {
-        Self { nodes: self.nodes.max(asked.nodes) }
+        Self { nodes: self.nodes.max(asked.nodes), brokers: self.brokers }
+    }
+
+    /// Says when a cluster that has `self` can't become what is asked for: who votes on Kafka's leader is fixed when its
+    /// folders are formatted.
+    ///
+    /// # Errors
+    /// When more brokers are asked for than it has.
+    pub fn check_growth(&self, asked: &Self) -> Result<(), LabError> {
+        if asked.brokers <= self.brokers {
+            return Ok(());
+        }
+        Err(LabError::Wrong(format!(
+            "the cluster has {} broker, and can't get {} while it is up: `make cluster-down` first",
+            self.brokers, asked.brokers
+        )))
     }
 
     /// Says what can't be had.
     ///
     /// # Errors
-    /// When there are too many nodes, or none.
+    /// When there are too many nodes, or none, or another number of brokers than 1 or 3.
     pub fn check(&self) -> Result<(), LabError> {
+        if ![1, 3].contains(&self.brokers) {
+            return Err(LabError::Wrong(format!("a cluster has 1 or 3 brokers, not {}", self.brokers)));
+        }
         if (1..=MOST_NODES).contains(&self.nodes) {
             Ok(())
         } else {
@@ -46,10 +71,21 @@ mod tests {
 
     #[test]
     fn a_cluster_grows_and_does_not_shrink() {
-        let (one, two) = (Spec { nodes: 1 }, Spec { nodes: 2 });
+        let (one, two) = (Spec::default(), Spec { nodes: 2, brokers: 1 });
         assert_eq!(one.grown_to(&two), two);
         assert_eq!(two.grown_to(&one), two);
         assert!(two.check().is_ok());
-        assert!(Spec { nodes: 0 }.check().is_err() && Spec { nodes: MOST_NODES + 1 }.check().is_err());
+        assert!(Spec { nodes: 0, brokers: 1 }.check().is_err());
+        assert!(Spec { nodes: MOST_NODES + 1, brokers: 1 }.check().is_err());
+    }
+
+    #[test]
+    fn brokers_are_one_or_three_for_a_clusters_whole_life() {
+        let (one, three) = (Spec::default(), Spec { nodes: 1, brokers: 3 });
+        assert!(three.check().is_ok() && Spec { nodes: 1, brokers: 2 }.check().is_err());
+        assert!(one.check_growth(&three).is_err() && three.check_growth(&one).is_ok());
+        assert_eq!(three.grown_to(&one).brokers, 3);
+        let old: Spec = serde_json::from_str(r#"{"nodes": 2}"#).expect("a file of an older cluster");
+        assert_eq!(old, Spec { nodes: 2, brokers: 1 });
     }
 }
