@@ -61,7 +61,9 @@ pub fn copy(
     let mut open: Option<Instant> = None;
     let mut heard = Instant::now();
     while done < records {
-        (places.clear(), keys.clear(), lines.clear());
+        places.clear();
+        keys.clear();
+        lines.clear();
         let mut wrong = None;
         // One call takes up to 512 records, and a batch holds no more than it is made for.
         while places.len() + 512 <= BATCH {

@@ -78,6 +78,6 @@ fn proxy(around: &Surroundings) -> FaultyS3 {
     let switch = around.lab().unwrap().site().host_process("lan").unwrap().to_string();
     let enter = ["nsenter", "-t", &switch, "-n", "--"].map(str::to_owned);
     let at = std::net::SocketAddr::from((SWITCH, 0));
-    let store = format!("http://{}:{}", S3, S3_PORT);
+    let store = format!("http://{S3}:{S3_PORT}");
     FaultyS3::start_within(&enter, at, &store).unwrap()
 }

@@ -56,7 +56,7 @@ fn what_validate_refuses_the_api_server_refuses() {
         match (all, excused.contains(title.as_str())) {
             (true, false) => wrong.push(format!("{title}: the API server accepts it")),
             (false, true) => {
-                wrong.push(format!("{title}: the API server refuses it as well now; remove it from the list"))
+                wrong.push(format!("{title}: the API server refuses it as well now; remove it from the list"));
             }
             (false, false) => refused += 1,
             (true, true) => {}

@@ -12,7 +12,7 @@ use crate::context::Context;
 
 /// What was found in specs, by the UID of the job.
 #[derive(Debug, Default)]
-pub struct Remembered(Mutex<HashMap<String, (Versions, Result<Valid, Refusal>)>>);
+pub struct Remembered(Mutex<HashMap<String, Answer>>);
 
 /// The generations of a job and of the Topics of its namespace: specs don't change without them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,9 @@ struct Versions {
     job: Option<i64>,
     topics: Vec<(String, Option<String>, Option<i64>)>,
 }
+
+/// What was found, and in which versions.
+type Answer = (Versions, Result<Valid, Refusal>);
 
 impl Remembered {
     /// As [`validate`].

@@ -103,7 +103,7 @@ pub fn of_status(old: Option<&StreamJobStatus>, new: &StreamJobStatus, facts: &F
             before.status == "True" && before.reason == stalled.reason && before.message == stalled.message
         });
         // One that was Ready and is not has been told just now.
-        if !told && !(was && !is) {
+        if !told && (is || !was) {
             story.push(Happening::warning(&stalled.reason, "Check", &stalled.message));
         }
     }

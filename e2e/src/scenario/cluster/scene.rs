@@ -169,7 +169,7 @@ fn namespace_of(test: &str) -> String {
         .collect();
     let plain = plain.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
     let run = crate::scenario::now_ms() as u64 ^ (u64::from(std::process::id()) << 20);
-    format!("e2e-{}-{:08x}", &plain[..plain.len().min(40)], run & 0xffff_ffff)
+    format!("e2e-{}-{:08x}", plain[..plain.len().min(40)].trim_end_matches('-'), run & 0xffff_ffff)
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_namespace_is_a_name_that_everybody_takes() {
         let name = namespace_of("pods::killed_again_and_again, whatever the_length of the test's name is");
-        assert!(name.starts_with("e2e-pods-killed-again-and-again-whatever-the-l"), "{name}");
+        assert!(name.starts_with("e2e-pods-killed-again-and-again-whatever-the-"), "{name}");
         assert!(name.len() <= 63 && !name.contains("--"), "{name}");
         assert!(name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'));
     }
