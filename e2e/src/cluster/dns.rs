@@ -1,6 +1,9 @@
 //! The cluster's name server: CoreDNS in a pod, behind the address that every pod asks.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 
 use crate::LabError;
 use crate::install::command::run;
@@ -11,6 +14,17 @@ use super::part::{Part, Readiness};
 use super::site::Site;
 
 const MANIFEST: &str = include_str!("../../assets/cluster/coredns.yaml");
+
+const NAMESPACE: &str = "kube-system";
+/// How long one question to a pod may take.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Whether a pod's status says that it is ready.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.clone().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
 
 /// CoreDNS. It has no process of its own here: its pod is a node's.
 #[derive(Debug, Clone, Copy)]
@@ -36,14 +50,22 @@ impl Part for Dns {
     fn ready(&self, site: &Site) -> Readiness {
         wait_for(async {
             let client = client(&site.kubeconfig()).await.map_err(|error| error.to_string())?;
-            let api: kube::Api<Deployment> = kube::Api::namespaced(client, "kube-system");
-            let there = api.get_opt("coredns").await.map_err(|error| error.to_string())?;
-            let status = there.ok_or("it has not been applied")?.status.unwrap_or_default();
-            if status.available_replicas.unwrap_or_default() > 0 {
-                return Ok(());
+            let api: kube::Api<Pod> = kube::Api::namespaced(client.clone(), NAMESPACE);
+            let pods = api.list(&ListParams::default().labels("k8s-app=kube-dns")).await;
+            let names = pods.map_err(|error| error.to_string())?.items.into_iter().filter(|pod| is_ready(pod));
+            let names: Vec<String> = names.filter_map(|pod| pod.metadata.name).collect();
+            if names.is_empty() {
+                return Err("no pod of it is ready".to_owned());
             }
-            let conditions = status.conditions.into_iter().flatten().filter_map(|condition| condition.message);
-            Err(format!("no pod of it is available: {}", conditions.collect::<Vec<_>>().join("; ")))
+            // What its pod's status says may be of before its node died: the pod itself is asked.
+            for name in &names {
+                let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/http:{name}:8181/proxy/ready");
+                let request = http::Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
+                let asked = tokio::time::timeout(ANSWER, client.request_text(request)).await;
+                let answer = asked.map_err(|_| format!("{name} does not answer"))?;
+                answer.map_err(|error| format!("{name}: {error}"))?;
+            }
+            Ok(())
         })
         .into()
     }

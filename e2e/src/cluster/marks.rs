@@ -75,6 +75,17 @@ fn parse_stat(line: &str) -> Option<(u32, String)> {
     (!matches!(state, "Z" | "X")).then(|| (parent, program.to_owned()))
 }
 
+/// When a process was started, in seconds since 1970.
+#[must_use]
+pub fn started_at(process: u32) -> Option<i64> {
+    let booted = fs::read_to_string("/proc/stat").ok()?;
+    let booted: i64 = booted.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The 22nd field, counted in hundredths of a second since the machine started; the program's name is the second.
+    let ticks: i64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(booted + ticks / 100)
+}
+
 /// What stands at a place: who was started first there, and its child where that one only waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -154,6 +165,9 @@ mod tests {
         let (name, value) = mark(&folder, "test/sleep");
         let mut child = Command::new("sleep").arg("60").env(name, value).spawn().expect("sleep starts");
         let found = marked(&folder);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        let age = i64::try_from(now).expect("a near future") - started_at(child.id()).expect("it runs");
+        assert!((-2..20).contains(&age), "it is {age} s old");
         child.kill().expect("it can be killed");
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((found[0].id, found[0].place.as_str()), (child.id(), "test/sleep"));

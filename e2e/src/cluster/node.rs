@@ -15,6 +15,7 @@ use super::client::{client, wait_for};
 use super::host::{Daemon, Host, run_on};
 use super::images::{PAUSE, import_all};
 use super::kubeconfig::write_kubeconfig;
+use super::marks::started_at;
 use super::part::{Part, Readiness};
 use super::pki::Identity;
 use super::site::Site;
@@ -161,16 +162,22 @@ impl Part for Node {
             let client = client(&site.kubeconfig()).await.map_err(|error| error.to_string())?;
             let api: kube::Api<NodeObject> = kube::Api::all(client);
             let node = api.get_opt(&name).await.map_err(|error| error.to_string())?;
-            node_readiness(node.as_ref().ok_or("it has not registered itself")?)
+            let process = site.presence(&format!("{name}/kubelet")).process().ok_or("its kubelet does not run")?;
+            let since = started_at(process).ok_or("its kubelet has ended")?;
+            node_readiness(node.as_ref().ok_or("it has not registered itself")?, since)
         })
         .into()
     }
 }
 
-/// Whether a node says that it is ready, or why not.
-fn node_readiness(node: &NodeObject) -> Result<(), String> {
+/// Whether a node says that it is ready, or why not. What it said before its kubelet was started, at second `since`, does
+/// not count: the node may have died and come back.
+fn node_readiness(node: &NodeObject, since: i64) -> Result<(), String> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     match conditions.clone().find(|condition| condition.type_ == "Ready") {
+        Some(old) if old.last_heartbeat_time.as_ref().is_none_or(|time| time.0.as_second() < since) => {
+            Err("it has said nothing since it was started".to_owned())
+        }
         Some(ready) if ready.status == "True" => Ok(()),
         Some(ready) => Err(ready.message.clone().unwrap_or_else(|| "it gives no reason".to_owned())),
         None => Err("it has not said how it is".to_owned()),
@@ -269,6 +276,17 @@ fn allow_watchers() -> Result<(), LabError> {
 mod tests {
     use super::*;
     use crate::servers::Scratch;
+
+    #[test]
+    fn what_a_node_said_in_an_earlier_life_does_not_count() {
+        let node: NodeObject = serde_json::from_value(serde_json::json!({"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastHeartbeatTime": "1970-01-01T00:01:40Z"},
+        ]}}))
+        .expect("a node");
+        assert_eq!(node_readiness(&node, 100), Ok(()));
+        assert!(node_readiness(&node, 101).is_err());
+        assert!(node_readiness(&NodeObject::default(), 0).is_err());
+    }
 
     #[test]
     fn every_setting_of_a_template_is_filled() {

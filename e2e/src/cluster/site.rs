@@ -46,6 +46,17 @@ pub enum Presence {
     Working(Standing),
 }
 
+impl Presence {
+    /// The process at work, if there is one.
+    #[must_use]
+    pub fn process(self) -> Option<u32> {
+        match self {
+            Self::Working(standing) => Some(standing.worker),
+            Self::Passing | Self::Absent => None,
+        }
+    }
+}
+
 impl Site {
     /// The folder that the environment names: `FRESHET_CLUSTER`, else `$XDG_STATE_HOME/freshet/cluster`, else
     /// `~/.local/state/freshet/cluster`.

@@ -6,7 +6,7 @@ use crate::LabError;
 
 use super::marks::marked;
 use super::part::{Readiness, up};
-use super::site::{Presence, Site};
+use super::site::Site;
 use super::stages;
 
 /// One part, as it is now.
@@ -45,10 +45,7 @@ pub fn status(site: &Site) -> Result<Vec<PartStatus>, LabError> {
         };
     };
     let place = |place: String| {
-        let process = match site.presence(&place) {
-            Presence::Working(standing) => Some(standing.worker),
-            Presence::Passing | Presence::Absent => None,
-        };
+        let process = site.presence(&place).process();
         PlaceStatus { process, log: site.log(&place), place }
     };
     let all = stages(&spec).into_iter().flatten().map(|part| PartStatus {
