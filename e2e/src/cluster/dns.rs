@@ -81,6 +81,8 @@ pub(super) fn apply(site: &Site, name: &str, manifest: &str) -> Result<(), LabEr
     let file = site.configure("manifests", name, manifest)?;
     let kubectl = installed_kubernetes(site.cache(), KubernetesProgram::Kubectl)?;
     let mut command = std::process::Command::new(kubectl);
-    command.arg("--kubeconfig").arg(site.kubeconfig()).args(["apply", "--server-side", "--force-conflicts", "-f"]);
+    // The server validates; kubectl would ask for the descriptions of all types first.
+    let apply = ["apply", "--server-side", "--force-conflicts", "--validate=false", "-f"];
+    command.arg("--kubeconfig").arg(site.kubeconfig()).args(apply);
     run(command.arg(file)).map(drop)
 }

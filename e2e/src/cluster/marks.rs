@@ -42,9 +42,23 @@ pub struct Marked {
 /// may have lost it: a container's environment is its own.
 #[must_use]
 pub fn marked(folder: &Path) -> Vec<Marked> {
+    processes().filter_map(|id| look_at(id, folder)).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter_map(|id| look_at(id, folder)).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether some process is just becoming another program: until the new one's environment is in place there is none to
+/// read, for a moment that is long on a busy machine, and the process seems to carry no mark.
+#[must_use]
+pub fn somebody_is_becoming_another() -> bool {
+    processes().any(|id| {
+        // A thread of the kernel has no program, and who has ended has none any more.
+        fs::read_link(format!("/proc/{id}/exe")).is_ok()
+            && fs::read(format!("/proc/{id}/environ")).is_ok_and(|environment| environment.is_empty())
+    })
 }
 
 fn look_at(id: u32, folder: &Path) -> Option<Marked> {

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,9 +25,12 @@ use crate::install::Cache;
 use crate::servers::free_port;
 
 use super::address::{Address, Addresses};
-use super::marks::{Standing, by_place, marked};
+use super::marks::{Standing, by_place, marked, somebody_is_becoming_another};
 use super::pki::{Pki, read, write};
 use super::spec::Spec;
+
+/// How long a process may take to become another program.
+const BECOMING: Duration = Duration::from_millis(500);
 
 /// One cluster's folder.
 #[derive(Debug, Clone)]
@@ -216,6 +220,19 @@ impl Site {
     /// What is at `place`.
     #[must_use]
     pub fn presence(&self, place: &str) -> Presence {
+        let began = Instant::now();
+        loop {
+            let seen = self.look(place);
+            // There are programs without any environment: they are not waited for.
+            let sure = seen != Presence::Absent || began.elapsed() > BECOMING || !somebody_is_becoming_another();
+            if sure {
+                return if seen == Presence::Absent { self.look(place) } else { seen };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn look(&self, place: &str) -> Presence {
         match by_place(&marked(&self.folder)).get(place) {
             Some(Some(standing)) => Presence::Working(*standing),
             Some(None) => Presence::Passing,
