@@ -118,6 +118,7 @@ type Reply<T> = oneshot::Sender<AdminResult<T>>;
 enum Ask {
     Id(Reply<String>),
     Look(String, Reply<Seen>),
+    Check(NewTopic, Reply<()>),
     Create(NewTopic, Reply<()>),
     Grow(String, u32, Reply<()>),
     Alter(String, Vec<ConfigChange>, Reply<()>),
@@ -143,6 +144,14 @@ impl Cluster {
     /// The cluster does not answer, or refuses to.
     pub async fn look(&self, topic: &str) -> AdminResult<Seen> {
         self.ask(|reply| Ask::Look(topic.to_owned(), reply)).await
+    }
+
+    /// Asks whether a topic could be made, and makes none.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or would refuse to make it.
+    pub async fn check(&self, topic: NewTopic) -> AdminResult<()> {
+        self.ask(|reply| Ask::Check(topic, reply)).await
     }
 
     /// Makes a topic. [`Trouble::Exists`] when it is there.
@@ -218,6 +227,7 @@ async fn gather(mut asks: mpsc::UnboundedReceiver<Ask>, link: Link) {
 struct Batch {
     ids: Vec<Reply<String>>,
     looks: BTreeMap<String, Vec<Reply<Seen>>>,
+    checks: BTreeMap<String, (NewTopic, Reply<()>)>,
     creates: BTreeMap<String, (NewTopic, Reply<()>)>,
     grows: BTreeMap<String, (u32, Reply<()>)>,
     alters: BTreeMap<String, (Vec<ConfigChange>, Reply<()>)>,
@@ -234,6 +244,9 @@ impl Batch {
                 Ask::Id(reply) => batch.ids.push(reply),
                 Ask::Look(name, reply) if batch.looks.len() < MOST || batch.looks.contains_key(&name) => {
                     batch.looks.entry(name).or_default().push(reply);
+                }
+                Ask::Check(new, reply) if batch.checks.len() < MOST && !batch.checks.contains_key(&new.name) => {
+                    batch.checks.insert(new.name.clone(), (new, reply));
                 }
                 Ask::Create(new, reply)
                     if batch.creates.len() < MOST
@@ -268,9 +281,14 @@ impl Link {
     }
 
     async fn carry_out(&self, batch: Batch) {
-        let Batch { ids, looks, creates, grows, alters, deletes } = batch;
+        let Batch { ids, looks, checks, creates, grows, alters, deletes } = batch;
         let ids = self.tell_id(ids);
         let looks = self.look(looks);
+        let (admin, checks) = (self.admin.clone(), checks.into_values().collect());
+        let checks = self.write("check-topics", checks, move |topics| {
+            let admin = admin.clone();
+            Box::pin(async move { admin.check_new_topics(topics).await })
+        });
         let (admin, creates) = (self.admin.clone(), creates.into_values().collect());
         let creates = self.write("create-topics", creates, move |topics| {
             let admin = admin.clone();
@@ -293,7 +311,7 @@ impl Link {
             let admin = admin.clone();
             Box::pin(async move { admin.delete_topics(topics).await })
         });
-        tokio::join!(ids, looks, creates, grows, alters, deletes);
+        tokio::join!(ids, looks, checks, creates, grows, alters, deletes);
     }
 
     async fn tell_id(&self, asked: Vec<Reply<String>>) {

@@ -69,8 +69,11 @@ pub struct Topics {
 struct Written {
     /// The version that the last write gave.
     version: u64,
-    /// Until when nothing need be looked at, if it is still that version; ms since the Unix epoch.
-    settled_until: i64,
+    /// Until when nothing need be done, if it is still that version: what a pass wrote itself is no reason for the
+    /// next one. Ms since the Unix epoch.
+    rests_until: i64,
+    /// Whether all was in order.
+    settled: bool,
 }
 
 /// A pass's own copy of the Topic, as of its last write.
@@ -90,9 +93,10 @@ impl Reconcile<Topic> for Topics {
             // What was written is still on its way here, and brings a pass of its own.
             return Ok(Pass { outcome: Outcome::Waiting, again: AGAIN_SOON });
         }
-        if version == written.version && now < written.settled_until && topic.metadata.deletion_timestamp.is_none() {
-            let left = u64::try_from(written.settled_until - now).unwrap_or(0);
-            return Ok(Pass { outcome: Outcome::Settled, again: Duration::from_millis(left) });
+        if version == written.version && now < written.rests_until && topic.metadata.deletion_timestamp.is_none() {
+            let left = u64::try_from(written.rests_until - now).unwrap_or(0);
+            let outcome = if written.settled { Outcome::Settled } else { Outcome::Waiting };
+            return Ok(Pass { outcome, again: Duration::from_millis(left) });
         }
         let namespace = topic.namespace().unwrap_or_default();
         let api = Api::namespaced(self.context.client.clone(), &namespace);
@@ -140,6 +144,13 @@ impl Topics {
         let mut decision = decide(wanted, &facts);
         if let Decision::Create(new) = &decision {
             let written_down_before = creating;
+            if refused_before(old.as_ref())
+                && let Err(error) = cluster.check(new.clone()).await
+                && error.trouble == Trouble::Refused
+            {
+                // As before: the status stays as it is.
+                return Ok(failed(Doing::Creating, error, creating));
+            }
             if !written_down_before {
                 self.write(subject, Some(wanted), &Ended::Creating).await?;
             }
@@ -389,8 +400,8 @@ impl Topics {
         };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let until = self.context.clock.now_ms() + i64::try_from(again.as_millis()).unwrap_or(0);
-        let settled_until = if settled { until } else { 0 };
-        written.insert(uid(&subject.topic), Written { version: version(&subject.topic), settled_until });
+let written_now = Written { version: version(&subject.topic), rests_until: until, settled };
+        written.insert(uid(&subject.topic), written_now);
         Ok(Pass { outcome: if settled { Outcome::Settled } else { Outcome::Waiting }, again })
     }
 
@@ -445,7 +456,7 @@ impl Topics {
     fn wrote(&self, topic: &Topic) {
         self.context.metrics.wrote("Topic", "patch");
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.insert(uid(topic), Written { version: version(topic), settled_until: 0 });
+        written.insert(uid(topic), Written { version: version(topic), ..Written::default() });
     }
 
     fn written_of(&self, topic: &Topic) -> Written {
@@ -514,6 +525,13 @@ fn next_look(now_ms: i64, period: Duration, seed: u64) -> Duration {
     // Not at once again, when its second is just passing.
     let wait = if wait < period_ms / 2 { wait + period_ms } else { wait };
     Duration::from_millis(u64::try_from(wait).unwrap_or(0))
+}
+
+/// Whether a person had to change something when it was last looked.
+fn refused_before(status: Option<&TopicStatus>) -> bool {
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let stalled = crate::conditions::find(conditions, freshet_crds::reasons::condition::STALLED);
+    stalled.is_some_and(|found| found.status == "True")
 }
 
 fn uid(topic: &Topic) -> String {
