@@ -52,7 +52,7 @@ impl Part for Dns {
             let client = client(&site.kubeconfig()).await.map_err(|error| error.to_string())?;
             let api: kube::Api<Pod> = kube::Api::namespaced(client.clone(), NAMESPACE);
             let pods = api.list(&ListParams::default().labels("k8s-app=kube-dns")).await;
-            let names = pods.map_err(|error| error.to_string())?.items.into_iter().filter(|pod| is_ready(pod));
+            let names = pods.map_err(|error| error.to_string())?.items.into_iter().filter(is_ready);
             let names: Vec<String> = names.filter_map(|pod| pod.metadata.name).collect();
             if names.is_empty() {
                 return Err("no pod of it is ready".to_owned());

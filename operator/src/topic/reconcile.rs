@@ -400,7 +400,7 @@ impl Topics {
         };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let until = self.context.clock.now_ms() + i64::try_from(again.as_millis()).unwrap_or(0);
-let written_now = Written { version: version(&subject.topic), rests_until: until, settled };
+        let written_now = Written { version: version(&subject.topic), rests_until: until, settled };
         written.insert(uid(&subject.topic), written_now);
         Ok(Pass { outcome: if settled { Outcome::Settled } else { Outcome::Waiting }, again })
     }
