@@ -150,7 +150,7 @@ fn damaged_records_of_the_job_are_named() {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let mut damaged = job.worker(0).unwrap();
-        let named = ["StateCorrupt", &*path.file_name().unwrap().to_string_lossy()];
+        let named = ["StateDamaged", &*path.file_name().unwrap().to_string_lossy()];
         // The newest object may be one that no commit names: then nobody is concerned.
         let began = Instant::now();
         while damaged.is_running() && !(part == "/s0000/e0" && damaged.log().contains("took over")) {

@@ -54,7 +54,10 @@ fn classify_cause(error: &Error, text: String) -> StoreError {
     }
     let full = full_text(error);
     let names = |codes: &[&str]| codes.iter().any(|code| full.contains(code));
-    if names(&["CredentialsNotLoaded", "Error performing token request", "Missing credentials", "InvalidAccessKeyId"]) {
+    // A refused listing is a generic error, where a refused read or write is not.
+    let refused = ["401 Unauthorized", "403 Forbidden", "InvalidAccessKeyId", "UserNotFound"];
+    let without_credentials = ["CredentialsNotLoaded", "Error performing token request", "Missing credentials"];
+    if names(&refused) || names(&without_credentials) {
         StoreError::Unauthorised(text)
     } else if names(&["NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "without LOCATION", "400 Bad Request"])
     {

@@ -107,6 +107,9 @@ fn refusals_missing_buckets_and_outages_are_told_apart_without_secrets() {
         let error = run(store.get("x")).expect_err(code);
         assert!(!error.to_string().contains("AKIAEXAMPLE") && !error.to_string().contains("hunter2"), "{error}");
         assert!(error.to_string().contains(code), "{error}");
+        // A worker's first request is a listing.
+        let listed = run(store.list("")).expect_err(code);
+        assert_eq!(std::mem::discriminant(&listed), std::mem::discriminant(&error), "{listed}");
         error
     };
     assert!(matches!(outcome(403, "SignatureDoesNotMatch"), StoreError::Unauthorised(_)));
