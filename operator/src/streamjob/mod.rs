@@ -1,7 +1,7 @@
 //! StreamJobs: the workers that each names, made, resized, changed and stopped as the resource says.
 //!
 //! One pass goes through the steps of the crate's essay: [`observe`] gathers [`facts`], [`validate`] resolves the
-//! spec, [`decide`] says what is next, [`build`] and [`apply`] do it, [`status`] says how things are. [`tale`] makes
+//! spec, [`decide`](mod@decide) says what is next, [`build`] and [`apply`] do it, [`status`] says how things are. [`tale`] makes
 //! events of what changed.
 
 pub mod apply;
