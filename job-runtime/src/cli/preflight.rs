@@ -20,6 +20,8 @@ use crate::slot::SlotError;
 
 /// How long a command tries again where that may help.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a topic may be unknown that was just made: brokers hear of it one after the other.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PreflightArgs {
@@ -186,9 +188,14 @@ async fn patiently<T, F: Future<Output = Result<T, SlotError>>>(
     let env = &reached.env;
     let began = env.monotonic();
     let mut pause = Duration::from_millis(50);
+    let patience = |error: &SlotError| match error.known_reason() {
+        reason if reason == reasons::TOPIC_NOT_FOUND => TOPIC_PATIENCE,
+        _ if error.is_transient() => PATIENCE,
+        _ => Duration::ZERO,
+    };
     loop {
         match attempt().await {
-            Err(error) if error.is_transient() && env.monotonic().saturating_sub(began) < PATIENCE => {
+            Err(error) if env.monotonic().saturating_sub(began) < patience(&error) => {
                 tracing::warn!(reason = error.reason(), "{error}; trying again");
                 env.sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
