@@ -52,17 +52,7 @@ impl Failure {
         let text = format!("{doing}: {} ({:?})", self.text, self.code);
         match self.code {
             Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => LogError::Fenced(text),
-            Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed
-            | Code::DelegationTokenAuthorizationFailed
-            | Code::DelegationTokenExpired
-            | Code::SaslAuthenticationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::IllegalSASLState
-            | Code::Authentication
-            | Code::SSL => LogError::Unauthorised(text),
+            code if is_about_rights(code) => LogError::Unauthorised(text),
             Code::MessageSizeTooLarge
             | Code::MessageBatchTooLarge
             | Code::OffsetMetadataTooLarge
@@ -89,6 +79,24 @@ impl Failure {
             _ => LogError::Unavailable(text),
         }
     }
+}
+
+/// Whether credentials are wrong, or their rights are too few.
+pub(crate) fn is_about_rights(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::DelegationTokenAuthorizationFailed
+            | Code::DelegationTokenExpired
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::IllegalSASLState
+            | Code::Authentication
+            | Code::SSL
+    )
 }
 
 /// Classifies an error of rdkafka's own functions. Values of settings are kept out of the text: they may be

@@ -5,6 +5,8 @@ use std::fmt;
 use freshet_log::LogError;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use crate::error::is_about_rights;
+
 /// What a request gives, as a whole or for one of its topics.
 pub type AdminResult<T> = Result<T, AdminError>;
 
@@ -62,16 +64,7 @@ impl std::error::Error for AdminError {}
 
 fn trouble(code: Code) -> Trouble {
     match code {
-        Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::DelegationTokenAuthorizationFailed
-        | Code::DelegationTokenExpired
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedSASLMechanism
-        | Code::IllegalSASLState
-        | Code::Authentication
-        | Code::SSL => Trouble::Unauthorised,
+        code if is_about_rights(code) => Trouble::Unauthorised,
         Code::UnknownTopicOrPartition
         | Code::UnknownTopic
         | Code::UnknownPartition
