@@ -170,28 +170,8 @@ fn refuse(code: StatusCode, reason: &str, message: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpStream;
-
     use super::*;
-
-    /// Status code and body of a request.
-    fn ask(address: SocketAddr, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out can be set");
-        let authorised = token.map_or(String::new(), |token| format!("Authorization: {token}\r\n"));
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{authorised}Content-Length: {length}\r\n\r\n{body}"
-        )
-        .expect("it takes a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers within 5 s");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
-        (code, body.to_owned())
-    }
+    use crate::observe::asking::ask;
 
     #[test]
     fn only_who_has_the_token_is_let_in_and_a_new_token_counts_at_once() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use freshet_crds::reasons;
 use freshet_env::SharedEnv;
 use freshet_kafka::{KafkaConfig, KafkaLog};
 use freshet_log::{Log, TopicSpec};
@@ -13,6 +14,12 @@ use freshet_state::store::{S3Options, Store, open};
 
 use super::Failure;
 use crate::manifest::{Checkpoint, Pipeline, TopicTable};
+use crate::slot::SlotError;
+
+/// How long a command tries again where that may help.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a topic may be unknown that was just made: brokers hear of it one after the other.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs `work` on this thread, with timers, IO and local tasks.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
@@ -54,6 +61,31 @@ pub(super) async fn asked_to_stop() {
 pub(super) fn end_at_once() -> ! {
     eprintln!("asked twice: ended at once. What was not committed is done again at the next start");
     std::process::exit(130)
+}
+
+/// Tries again for a while where that may help. The leader of a partition that was just made may not know yet that it
+/// is one, and a broker that restarts is back within seconds.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, SlotError>>>(
+    env: &SharedEnv,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, SlotError> {
+    let began = env.monotonic();
+    let mut pause = Duration::from_millis(50);
+    let patience = |error: &SlotError| match error.known_reason() {
+        reason if reason == reasons::TOPIC_NOT_FOUND => TOPIC_PATIENCE,
+        _ if error.is_transient() => PATIENCE,
+        _ => Duration::ZERO,
+    };
+    loop {
+        match attempt().await {
+            Err(error) if env.monotonic().saturating_sub(began) < patience(&error) => {
+                tracing::warn!(reason = error.reason(), "{error}; trying again");
+                env.sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The store of a checkpoint's URL.

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use freshet_crds::control::PreflightReport;
 use freshet_crds::reasons;
@@ -12,16 +11,11 @@ use freshet_state::generation::Generation;
 use freshet_state::lineage::Lineage;
 
 use super::Failure;
-use super::environment::block_on;
+use super::environment::{block_on, patiently};
 use super::pipeline::{self, Planned};
 use super::places::{Ended, Places, Reached, read, write_report};
 use crate::job::{self, JobSpec, Wanted};
 use crate::slot::SlotError;
-
-/// How long a command tries again where that may help.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a topic may be unknown that was just made: brokers hear of it one after the other.
-const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PreflightArgs {
@@ -111,12 +105,12 @@ async fn hand_out(
     report: &mut PreflightReport,
 ) -> Result<String, Ended> {
     let Reached { log, store, env, .. } = reached;
-    let lineage = patiently(reached, || job::open(spec, store.clone(), env)).await?;
+    let lineage = patiently(env, || job::open(spec, store.clone(), env)).await?;
     report.lineage = Some(lineage.id().to_owned());
     report.lineage_born_ms = Some(lineage.record().created_at_ms);
     // Before anything that runs is touched.
-    let handed = match patiently(reached, || may_run(spec, &lineage, log)).await {
-        Ok(()) => patiently(reached, || job::hand_out(spec, &lineage, log, env, wanted)).await,
+    let handed = match patiently(env, || may_run(spec, &lineage, log)).await {
+        Ok(()) => patiently(env, || job::hand_out(spec, &lineage, log, env, wanted)).await,
         Err(error) => Err(error),
     };
     let handed = match handed {
@@ -147,13 +141,13 @@ async fn look(
     report: &mut PreflightReport,
 ) -> Result<String, Ended> {
     let Reached { owner, log, store, env } = reached;
-    let found = patiently(reached, || job::find(owner, store.clone())).await?;
+    let found = patiently(env, || job::find(owner, store.clone())).await?;
     let Some(lineage) = found else {
-        report.tasks = patiently(reached, || job::check_new(spec, log)).await?;
+        report.tasks = patiently(env, || job::check_new(spec, log)).await?;
         report.changed = true;
         return Ok(format!("the job is new: it would get {} tasks on {} slots", report.tasks, wanted.slots));
     };
-    let (latest, next) = patiently(reached, || job::look_ahead(spec, &lineage, log, env, wanted)).await?;
+    let (latest, next) = patiently(env, || job::look_ahead(spec, &lineage, log, env, wanted)).await?;
     if let Some(latest) = &latest {
         note(report, spec, &lineage, latest);
     }
@@ -179,32 +173,6 @@ async fn may_run(spec: &JobSpec, lineage: &Lineage, log: &Rc<dyn Log>) -> Result
     Ok(())
 }
 
-/// Tries again for a while where that may help. The leader of a partition that was just made may not know yet that it
-/// is one, and a broker that restarts is back within seconds.
-async fn patiently<T, F: Future<Output = Result<T, SlotError>>>(
-    reached: &Reached,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, SlotError> {
-    let env = &reached.env;
-    let began = env.monotonic();
-    let mut pause = Duration::from_millis(50);
-    let patience = |error: &SlotError| match error.known_reason() {
-        reason if reason == reasons::TOPIC_NOT_FOUND => TOPIC_PATIENCE,
-        _ if error.is_transient() => PATIENCE,
-        _ => Duration::ZERO,
-    };
-    loop {
-        match attempt().await {
-            Err(error) if env.monotonic().saturating_sub(began) < patience(&error) => {
-                tracing::warn!(reason = error.reason(), "{error}; trying again");
-                env.sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
-            done => return done,
-        }
-    }
-}
-
 #[derive(Debug, clap::Args)]
 pub(super) struct AssignArgs {
     #[command(flatten)]
@@ -222,8 +190,8 @@ pub(super) fn assign(args: &AssignArgs) -> Result<(), Failure> {
         let reached = args.places.reach(&planned.pipeline)?;
         let spec = planned.spec(reached.owner.clone());
         let Reached { log, store, env, .. } = &reached;
-        let lineage = patiently(&reached, || job::open(&spec, store.clone(), env)).await?;
-        let generation = patiently(&reached, || job::next_generation(&spec, &lineage, log, env, wanted)).await?;
+        let lineage = patiently(env, || job::open(&spec, store.clone(), env)).await?;
+        let generation = patiently(env, || job::next_generation(&spec, &lineage, log, env, wanted)).await?;
         println!(
             "generation {} of lineage {}: {} tasks on {} slots",
             generation.number,
@@ -258,7 +226,7 @@ pub(super) fn retire(args: &RetireArgs) -> Result<(), Failure> {
         block_on(async {
             let reached = args.places.reach(&pipeline)?;
             let Reached { owner, log, store, env } = &reached;
-            Ok(patiently(&reached, || job::retire(owner, store.clone(), log, env)).await?)
+            Ok(patiently(env, || job::retire(owner, store.clone(), log, env)).await?)
         })
         .map_err(|failure| Ended::refused(reasons::INTERNAL_ERROR, failure.text()))?
     });

@@ -8,6 +8,8 @@
 //! The slot writes facts, never verdicts: [`health`] judges them, from the facts and the time alone. The
 //! server has a thread of its own, so that it answers while the slot is busy, and says so when it is stuck.
 
+#[cfg(test)]
+pub(crate) mod asking;
 pub mod health;
 pub mod logs;
 pub mod server;

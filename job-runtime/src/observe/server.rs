@@ -156,25 +156,18 @@ fn probe(shown: &Shown, judge: impl FnOnce(&Status, i64) -> Result<(), Fault>) -
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
 
     use super::*;
     use crate::observe::Phase;
+    use crate::observe::asking::ask;
     use freshet_crds::control::WorkerTask;
 
     /// Status code and body of a GET.
     fn get(address: SocketAddr, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out can be set");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it takes a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers within 5 s");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
-        (code, body.to_owned())
+        ask(address, "GET", path, None, "")
     }
 
     #[test]

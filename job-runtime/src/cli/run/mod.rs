@@ -23,12 +23,13 @@ use freshet_state::store::{MemoryStore, Store};
 use self::feed::{Feed, Target};
 use self::tail::Tail;
 use super::environment::{
-    asked_to_stop, block_on, checkpoint, duration, end_at_once, kafka, kafka_config, setting, store, topic_specs,
+    asked_to_stop, block_on, checkpoint, duration, end_at_once, kafka, kafka_config, patiently, setting, store,
+    topic_specs,
 };
 use super::pipeline::Planned;
 use super::{Failure, Manifests, pipeline};
 use crate::demo::{LiveView, Snapshot};
-use crate::job::{self, JobSpec};
+use crate::job;
 use crate::metrics::Metrics;
 use crate::observe::server::{Server, Shown};
 use crate::observe::{Observed, logs};
@@ -142,7 +143,12 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
     let owner = Owner { cluster: LOCAL_CLUSTER.to_owned(), namespace: job.namespace.clone(), name: job.name.clone() };
     let spec = planned.spec(owner);
     let slots = args.slots.unwrap_or(job.replicas);
-    let lineage = open_patiently(&spec, &store, &log, &env, slots).await.map_err(Failure::failed)?;
+    let open = async || {
+        let lineage = job::open(&spec, Rc::clone(&store), &env).await?;
+        job::current_generation(&spec, &lineage, &log, &env, slots).await?;
+        Ok::<_, SlotError>(lineage)
+    };
+    let lineage = patiently(&env, open).await.map_err(Failure::failed)?;
 
     let (view_stop, view_asked) = tokio::sync::mpsc::unbounded_channel::<()>();
     let asked = AtomicBool::new(false);
@@ -180,35 +186,6 @@ fn serve(args: &RunArgs, metrics: &Metrics, observed: &Observed) -> Result<Optio
         now_ms: std::sync::Arc::new(freshet_env::wall_clock_ms),
     };
     Server::start(address, shown).map(Some).map_err(|error| Failure::Refused(error.to_string()))
-}
-
-/// Opens the lineage and sees to it that its latest generation runs the job; tries again for a while where that may
-/// help: the leader of a partition that was just made may not know yet that it is one.
-async fn open_patiently(
-    spec: &JobSpec,
-    store: &Rc<dyn Store>,
-    log: &Rc<dyn Log>,
-    env: &SharedEnv,
-    slots: u32,
-) -> Result<Lineage, SlotError> {
-    const PATIENCE: Duration = Duration::from_secs(20);
-    let began = env.monotonic();
-    let mut pause = Duration::from_millis(50);
-    let open = async || {
-        let lineage = job::open(spec, Rc::clone(store), env).await?;
-        job::current_generation(spec, &lineage, log, env, slots).await?;
-        Ok::<_, SlotError>(lineage)
-    };
-    loop {
-        match open().await {
-            Err(error) if error.is_transient() && env.monotonic().saturating_sub(began) < PATIENCE => {
-                tracing::warn!(reason = error.reason(), "{error}; trying again");
-                env.sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
-            done => return done,
-        }
-    }
 }
 
 fn start_slots(
