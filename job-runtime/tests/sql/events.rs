@@ -5,6 +5,8 @@ use std::fmt::Write;
 use freshet_plan::{Column, EventTime, Format};
 use freshet_sql::{Catalog, Table};
 
+use crate::run::SOURCE_PARTITIONS;
+
 /// How far out of order records may come, ms.
 pub const DISORDER_MS: i64 = 3_000;
 
@@ -43,9 +45,9 @@ pub fn columns(text: &str) -> Vec<Column> {
     columns
 }
 
-/// The tables: `events`, whose key `k` is trusted or not, and `out` with these columns.
-pub fn catalog(out: &str, key_trusted: bool) -> Catalog {
-    let table = |name: &str, columns| Table {
+/// A table without key or event time.
+pub fn table(name: &str, columns: Vec<Column>, partitions: u32) -> Table {
+    Table {
         name: name.to_owned(),
         resource_name: name.to_owned(),
         topic: name.to_owned(),
@@ -54,8 +56,12 @@ pub fn catalog(out: &str, key_trusted: bool) -> Catalog {
         key: Vec::new(),
         key_trusted: false,
         event_time: None,
-        partitions: 3,
-    };
+        partitions,
+    }
+}
+
+/// The tables: `events`, whose key `k` is trusted or not, and `out` with these columns.
+pub fn catalog(out: &str, key_trusted: bool) -> Catalog {
     let column = |(name, data_type, required): &(&str, &str, bool)| Column {
         name: (*name).to_owned(),
         data_type: data_type.parse().expect(data_type),
@@ -69,9 +75,9 @@ pub fn catalog(out: &str, key_trusted: bool) -> Catalog {
             max_out_of_orderness_ms: DISORDER_MS,
             idle_timeout_ms: None,
         }),
-        ..table("events", COLUMNS.iter().map(column).collect())
+        ..table("events", COLUMNS.iter().map(column).collect(), SOURCE_PARTITIONS)
     };
-    Catalog { tables: vec![events, table("out", columns(out))] }
+    Catalog { tables: vec![events, table("out", columns(out), SOURCE_PARTITIONS)] }
 }
 
 /// A source of numbers that a seed decides (SplitMix64).

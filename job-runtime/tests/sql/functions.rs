@@ -5,10 +5,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use freshet_plan::{Column, Format};
-use freshet_sql::{Catalog, PlanOptions, Table};
+use freshet_sql::{Catalog, PlanOptions};
 
-use crate::events::columns;
+use crate::events::{columns, table};
 use crate::run::{Manner, run};
 
 const ROW: &str = r#"{"s":"Hello, Wörld","e":"","i":-7,"j":12,"b":9007199254740993,"d":2.25,"m":12.34,"t":true,"ts":"2026-11-24T13:14:15.678","tz":"2026-11-24T13:14:15.678+01:00","day":"2024-02-29","data":"aGVsbG8=","st":{"id":"q","n":5}}"#;
@@ -17,19 +16,8 @@ const COLUMNS: &str = "s STRING, e STRING, x STRING, i INT, j INT, b BIGINT, d D
 
 /// What an expression gives over the row: JSON, or why it is refused, or how it fails.
 fn outcome(data_type: &str, expression: &str) -> String {
-    let table = |name: &str, columns: Vec<Column>| Table {
-        name: name.to_owned(),
-        resource_name: name.to_owned(),
-        topic: name.to_owned(),
-        format: Format::Json,
-        columns,
-        key: Vec::new(),
-        key_trusted: false,
-        event_time: None,
-        partitions: 1,
-    };
     let catalog =
-        Catalog { tables: vec![table("t", columns(COLUMNS)), table("out", columns(&format!("v {data_type}")))] };
+        Catalog { tables: vec![table("t", columns(COLUMNS), 1), table("out", columns(&format!("v {data_type}")), 1)] };
     let sql = format!("INSERT INTO out SELECT {expression} FROM t");
     let plan = match freshet_sql::plan(&catalog, &sql, &PlanOptions::default()) {
         Ok(plan) => plan,

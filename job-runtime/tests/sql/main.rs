@@ -6,7 +6,10 @@
 //!
 //! `job-runtime/tests/sql/postgres` records the results anew, and compares over other seeds; it needs Postgres.
 
+#[allow(dead_code, reason = "examples/sql_against_postgres.rs uses the rest")]
 mod events;
 mod functions;
 mod oracle;
+#[allow(dead_code, reason = "examples/sql_against_postgres.rs uses the rest")]
+mod queries;
 mod run;

@@ -19,7 +19,7 @@ pub struct Manner {
     pub epoch: usize,
 }
 
-const SOURCE_PARTITIONS: u32 = 3;
+pub const SOURCE_PARTITIONS: u32 = 3;
 
 /// What a run gave.
 #[derive(Debug, Default)]
