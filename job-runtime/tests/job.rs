@@ -297,6 +297,72 @@ fn a_plan_that_cannot_run_is_not_handed_out() {
 }
 
 #[test]
+fn topics_that_were_made_again_are_refused() {
+    let world = World::new();
+    run(async {
+        let first = world.hand_out(&[COPY, BY_MERCHANT]).await;
+        let lineage = world.open(&world.spec(&[COPY])).await;
+        let internal = Plan::repartition_topic("fraud", lineage.id(), &operators(&first)[0], 1);
+        assert_eq!(first.topic_ids.keys().map(String::as_str).collect::<Vec<_>>(), [&*internal, "payments"]);
+        for topic in [internal.as_str(), "payments"] {
+            world.log.delete_topics(&[topic.to_owned()]).await.expect("it is deleted");
+            let unchanged = world.spec(&[COPY, BY_MERCHANT]);
+            let gone = world.try_hand_out(&unchanged, 2, false).await.expect_err("it is gone");
+            assert_eq!(gone.reason(), "TopicNotFound");
+            world.broker.create_topic(topic, if topic == internal { 4 } else { 2 });
+            // Neither for the same again, nor for what else reads it, nor by a look.
+            for (sql, slots) in [(&[COPY, BY_MERCHANT][..], 2), (&[COPY, BY_MERCHANT], 3)] {
+                let error = world.try_hand_out(&world.spec(sql), slots, false).await.expect_err("another topic");
+                assert_eq!(error.reason(), "TopicRecreated");
+                assert!(error.to_string().contains(topic), "{error}");
+            }
+            let wanted = Wanted { slots: 2, accept_dropped_state: false };
+            let looked = job::look_ahead(&unchanged, &lineage, &world.log, &world.env, wanted).await;
+            assert_eq!(looked.expect_err("another topic").reason(), "TopicRecreated");
+        }
+        assert_eq!(lineage.generations().latest_number().await, Ok(1), "nothing was handed out");
+    });
+}
+
+#[test]
+fn what_is_read_no_longer_is_remembered() {
+    let world = World::new();
+    run(async {
+        let first = world.hand_out(&[COPY, REFUNDS]).await;
+        let lineage = world.open(&world.spec(&[COPY])).await;
+        let second = world.hand_out(&[COPY]).await;
+        assert_eq!(second.topic_ids, first.topic_ids);
+        lineage.generations().mark_fenced(2).await.expect("as whoever takes it over");
+        world.log.delete_topics(&["refunds".to_owned()]).await.expect("it is deleted");
+        world.broker.create_topic("refunds", 2);
+        world.append("refunds", 0, 50);
+        // The job would go on where it had stopped reading, in another topic.
+        let error = world.try_hand_out(&world.spec(&[COPY, REFUNDS]), 2, false).await.expect_err("another topic");
+        assert_eq!(error.reason(), "TopicRecreated");
+    });
+}
+
+#[test]
+fn partitions_that_came_are_read_by_the_next_generation() {
+    let world = World::new();
+    run(async {
+        world.hand_out(&[COPY]).await;
+        world.broker.grow_topic("payments", 3).expect("it grows");
+        let spec = world.spec(&[COPY]);
+        let handed = world.try_hand_out(&spec, 2, false).await.expect("it is handed out");
+        assert!(handed.changed);
+        assert_eq!((handed.generation.number, handed.generation.assignment.len()), (2, 3));
+        assert!(!world.try_hand_out(&spec, 2, false).await.expect("as before").changed);
+        // State that is placed by the topic's own partitions can't follow.
+        let keyed = World::new();
+        keyed.hand_out(&[BY_ACCOUNT]).await;
+        keyed.broker.grow_topic("payments", 3).expect("it grows");
+        let error = keyed.try_hand_out(&keyed.spec(&[BY_ACCOUNT]), 2, false).await.expect_err("it can't follow");
+        assert_eq!(error.reason(), "PartitionsChanged");
+    });
+}
+
+#[test]
 fn a_retired_job_leaves_nothing_and_begins_anew() {
     let world = World::new();
     run(async {

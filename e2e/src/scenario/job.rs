@@ -293,6 +293,16 @@ impl Job {
         changed.into_iter().try_for_each(|topic| topic.map_err(failed))
     }
 
+    /// Deletes the input, and makes an empty topic of the same name.
+    ///
+    /// # Errors
+    /// When Kafka can't be asked, or refuses.
+    pub fn make_input_again(&self) -> Result<(), LabError> {
+        let input = self.topic(Role::Events);
+        topics::delete_all(&self.kafka.bootstrap_servers, &input)?;
+        topics::make(&self.kafka.bootstrap_servers, &[(input, PARTITIONS)])
+    }
+
     /// Deletes the consumer groups of the job's lineage, with their offsets; gives their names.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use freshet_env::SharedEnv;
 use freshet_log::{
-    Bounds, CommittedOffset, Consumer, Log, LogError, Producer, StartPosition, TopicPartition, TopicSpec,
+    Bounds, CommittedOffset, Consumer, Log, LogError, Producer, StartPosition, TopicFacts, TopicPartition, TopicSpec,
 };
 
 pub use admin::Admin;
@@ -91,6 +91,10 @@ impl std::fmt::Debug for KafkaLog {
 impl Log for KafkaLog {
     async fn partition_count(&self, topic: &str) -> Result<u32, LogError> {
         self.query.partition_count(topic).await
+    }
+
+    async fn topics(&self, topics: &[String]) -> Result<Vec<TopicFacts>, LogError> {
+        self.query.topics(topics.to_vec()).await
     }
 
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), LogError> {

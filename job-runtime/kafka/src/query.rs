@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use freshet_env::SharedEnv;
-use freshet_log::{Bounds, CommittedOffset, LogError, StartPosition, TopicPartition};
+use freshet_log::{Bounds, CommittedOffset, LogError, StartPosition, TopicFacts, TopicPartition};
+use rdkafka::bindings::rd_kafka_admin_op_t as Op;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::admin::native::{Request, describe_topics};
+use crate::admin::{AdminResult, Operation, TopicDescription, Trouble};
 use crate::config::{Isolation, KafkaConfig};
 use crate::error::{Action, Failure, classify};
 use crate::events::Events;
@@ -41,6 +44,14 @@ impl Query {
     pub(crate) async fn partition_count(&self, topic: &str) -> Result<u32, LogError> {
         let (client, topic, limit) = (self.committed.clone(), topic.to_owned(), self.config.request_timeout);
         away("freshet-query", move || explained(&client, partition_count(&client, &topic, limit))).await
+    }
+
+    pub(crate) async fn topics(&self, topics: Vec<String>) -> Result<Vec<TopicFacts>, LogError> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (client, limit) = (self.committed.clone(), self.config.request_timeout);
+        away("freshet-query", move || explained(&client, describe(&client, &topics, limit))).await
     }
 
     /// Whether all of `partitions` are there.
@@ -129,6 +140,23 @@ fn partition_count(client: &Client, topic: &str, limit: Duration) -> Result<u32,
         Ok(count) if count > 0 => Ok(count),
         _ => Err(LogError::UnknownTopic(topic.to_owned())),
     }
+}
+
+/// Which topics `topics` are; the first that can't be told is the error.
+fn describe(client: &Client, topics: &[String], limit: Duration) -> Result<Vec<TopicFacts>, LogError> {
+    let request = Request::new(client.client(), Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, limit);
+    let described = request.and_then(|request| describe_topics(&request, topics, true));
+    let described = described.map_err(|error| error.into_log_error("describing topics"))?;
+    let facts = |(name, described): (&String, AdminResult<TopicDescription>)| {
+        let described = described.map_err(|error| match error.trouble {
+            Trouble::NotFound => LogError::UnknownTopic(name.clone()),
+            _ => error.into_log_error(&format!("describing {name}")),
+        })?;
+        let may = |operation| described.rights.as_ref().is_none_or(|rights| rights.contains(&operation));
+        let (readable, writable) = (may(Operation::Read), may(Operation::Write));
+        Ok(TopicFacts { id: described.id, readable, writable })
+    };
+    topics.iter().zip(described).map(facts).collect()
 }
 
 fn failure(error: RDKafkaRespErr) -> Failure {

@@ -77,6 +77,17 @@ pub struct Bounds {
     pub high: i64,
 }
 
+/// What a topic is, beside its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Another topic that comes to have the same name has another one.
+    pub id: String,
+    /// Whether its records may be read, as far as the log says.
+    pub readable: bool,
+    /// Whether records may be written to it, as far as the log says.
+    pub writable: bool,
+}
+
 /// A topic that a slot asks the log to make if it is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -140,6 +151,9 @@ impl LogError {
 pub trait Log {
     /// How many partitions `topic` has.
     async fn partition_count(&self, topic: &str) -> Result<u32, LogError>;
+
+    /// Which topics `topics` are, and what this client's user may do to them; in their order.
+    async fn topics(&self, topics: &[String]) -> Result<Vec<TopicFacts>, LogError>;
 
     /// Makes the topics that are not there yet. One that is there stays as it is, even where it differs.
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), LogError>;

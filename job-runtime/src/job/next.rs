@@ -12,6 +12,7 @@ use freshet_state::lineage::Lineage;
 
 use super::follow::{Next, follow};
 use super::{JobSpec, internal_topics, starts};
+use crate::slot::inputs::{all_inputs, check_inputs, identify, inputs};
 use crate::slot::{Programs, SlotError, keys_by_partition, stage_tasks};
 
 /// What is wanted of the next generation, beside the job itself.
@@ -49,13 +50,12 @@ pub async fn hand_out(
     loop {
         let latest = generations.latest().await?;
         if let Some(latest) = &latest
-            && runs(latest, spec, wanted.slots)
+            && is_as_wanted(latest, spec, lineage, log, wanted.slots).await?
         {
-            log.ensure_topics(&internal_topics(&latest.plan, &spec.owner.name, lineage.id())).await?;
             return Ok(Handed { generation: latest.clone(), changed: false });
         }
         let next = plan_next(spec, lineage, log, env, latest.as_ref(), wanted).await?;
-        log.ensure_topics(&internal_topics(&next.plan, &spec.owner.name, lineage.id())).await?;
+        let next = with_internal_topics(next, spec, lineage, log).await?;
         let stored = generations.propose(&next).await?.into_stored();
         env.crash_point("takeover.generation-written").await;
         if runs(&stored, spec, wanted.slots) {
@@ -76,8 +76,10 @@ pub async fn look_ahead(
     wanted: Wanted,
 ) -> Result<(Option<Generation>, Option<Generation>), SlotError> {
     let latest = lineage.generations().latest().await?;
-    if latest.as_ref().is_some_and(|latest| runs(latest, spec, wanted.slots)) {
-        return Ok((latest, None));
+    if let Some(latest) = &latest
+        && is_as_wanted(latest, spec, lineage, log, wanted.slots).await?
+    {
+        return Ok((Some(latest.clone()), None));
     }
     let next = plan_next(spec, lineage, log, env, latest.as_ref(), wanted).await?;
     Ok((latest, Some(next)))
@@ -98,7 +100,7 @@ pub async fn next_generation(
     let generations = lineage.generations();
     let latest = generations.latest().await?;
     let next = plan_next(spec, lineage, log, env, latest.as_ref(), wanted).await?;
-    log.ensure_topics(&internal_topics(&next.plan, &spec.owner.name, lineage.id())).await?;
+    let next = with_internal_topics(next, spec, lineage, log).await?;
     let stored = generations.propose(&next).await?.into_stored();
     env.crash_point("takeover.generation-written").await;
     Ok(stored)
@@ -150,12 +152,45 @@ fn runs(generation: &Generation, spec: &JobSpec, slots: u32) -> bool {
         && generation.plan_fingerprint == spec.plan.fingerprint()
 }
 
+/// Whether a generation runs the job as `spec` says, on what is there. Partitions that have come since are read by a
+/// next one.
+async fn is_as_wanted(
+    generation: &Generation,
+    spec: &JobSpec,
+    lineage: &Lineage,
+    log: &Rc<dyn Log>,
+    slots: u32,
+) -> Result<bool, SlotError> {
+    if !runs(generation, spec, slots) {
+        return Ok(false);
+    }
+    match check_inputs(&**log, generation, &spec.owner.name, lineage.id()).await {
+        Ok(()) => Ok(true),
+        Err(SlotError::PartitionsChanged { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 async fn not_ended(latest: &Generation, lineage: &Lineage) -> Result<(), SlotError> {
     if !latest.is_tombstone() {
         return Ok(());
     }
     let ended = lineage.ended().await?;
     Err(SlotError::LineageEnded(ended.map_or_else(|| "it was retired".to_owned(), |ended| ended.reason)))
+}
+
+/// Makes the internal topics of a generation that is about to be stored, and notes which they are.
+async fn with_internal_topics(
+    mut next: Generation,
+    spec: &JobSpec,
+    lineage: &Lineage,
+    log: &Rc<dyn Log>,
+) -> Result<Generation, SlotError> {
+    let (job, lineage) = (&spec.owner.name, lineage.id());
+    log.ensure_topics(&internal_topics(&next.plan, job, lineage)).await?;
+    let ids = identify(&**log, &next.topic_ids, &all_inputs(&next.plan, job, lineage)).await?;
+    next.topic_ids.extend(ids);
+    Ok(next)
 }
 
 /// The generation after `latest`; nothing is written.
@@ -196,6 +231,9 @@ async fn draft(
     number: u64,
     created_at_ms: i64,
 ) -> Result<(Generation, Vec<TaskId>), SlotError> {
+    let mut topic_ids = latest.map(|latest| latest.topic_ids.clone()).unwrap_or_default();
+    let found = identify(&**log, &topic_ids, &inputs(&next.plan)).await?;
+    topic_ids.extend(found);
     let partition_counts = partition_counts(log, latest, next).await?;
     let mut tasks = Vec::new();
     for stage in &next.plan.stages {
@@ -207,6 +245,7 @@ async fn draft(
         slots: 0,
         assignment: BTreeMap::new(),
         partition_counts,
+        topic_ids,
         plan_fingerprint: spec.plan.fingerprint(),
         plan: next.plan.clone(),
         policy: Some(spec.policy.clone()),

@@ -94,6 +94,7 @@ fn without_generations(lineage: &Lineage, env: &SharedEnv) -> Generation {
         slots: 0,
         assignment: [].into(),
         partition_counts: [].into(),
+        topic_ids: [].into(),
         plan_fingerprint: plan.fingerprint(),
         plan,
         policy: None,

@@ -88,6 +88,19 @@ pub enum SlotError {
         /// What to do.
         remedy: String,
     },
+    /// An input was deleted, and another topic of its name was made.
+    #[error(
+        "{topic} was deleted and made again (its id is {found}, the job has read {known}): the job's positions mean \
+         nothing in it, and nothing is read from it. Start a new lineage to read it from its beginning"
+    )]
+    TopicRecreated {
+        /// Which topic.
+        topic: String,
+        /// The id of the one that was read.
+        known: String,
+        /// The id of the one that is there.
+        found: String,
+    },
     /// The plan can't come after the latest generation.
     #[error("generation {generation} goes on as it is: {refusal}")]
     PlanRefused {
@@ -190,6 +203,7 @@ impl SlotError {
             Self::ForeignOffset { .. } => reasons::FOREIGN_OFFSETS,
             Self::NoStartPosition { .. } => reasons::START_POSITION_MISSING,
             Self::PartitionsChanged { .. } => reasons::PARTITIONS_CHANGED,
+            Self::TopicRecreated { .. } => reasons::TOPIC_RECREATED,
             Self::SupersededByCommit { .. } | Self::Superseded { .. } => reasons::FENCED,
             Self::Replaced { .. } => reasons::REPLACED,
             Self::LineageEnded(_) => reasons::LINEAGE_ENDED,

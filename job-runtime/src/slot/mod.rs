@@ -29,6 +29,7 @@ mod commit;
 mod cut;
 pub mod error;
 pub mod events;
+pub(crate) mod inputs;
 pub mod offsets;
 pub mod takeover;
 mod tasks;

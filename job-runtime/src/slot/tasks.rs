@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use freshet_engine::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task};
 use freshet_env::{PlantedBug, planted};
-use freshet_log::{Log, Producer, TopicPartition};
+use freshet_log::{Log, LogError, Producer, TopicPartition};
 use freshet_plan::{Input, Output, PLAN_VERSION, Plan, Stage, Step};
 use freshet_state::TaskId;
 use freshet_state::generation::Generation;
@@ -199,6 +199,10 @@ impl Programs {
         }
         names.sort();
         names.dedup();
+        let facts = log.topics(&names).await?;
+        if let Some((name, _)) = names.iter().zip(facts).find(|(_, facts)| !facts.writable) {
+            return Err(LogError::Unauthorised(format!("the job's user may not write to topic {name}")).into());
+        }
         for name in names {
             let partitions = log.partition_count(&name).await?;
             outputs.push(OutputTopic { name, partitions });

@@ -221,7 +221,7 @@ fn consumed(generation: &Generation, tasks: &[RunningTask]) -> Vec<(TopicPartiti
     tasks.iter().filter(internal).map(|task| (task.input.clone(), task.committed_position)).collect()
 }
 
-/// Once, after its interval: deletes consumed internal records, checks partitions, finds inputs that an open
+/// Once, after its interval: deletes consumed internal records, checks that inputs are what they were, finds inputs that an open
 /// transaction blocks.
 fn look_after_inputs(
     slot: &Slot,
@@ -230,6 +230,7 @@ fn look_after_inputs(
     inputs: Vec<TopicPartition>,
 ) -> LocalFuture<'static, Done> {
     let (env, interval, log) = (Rc::clone(&slot.env), slot.tuning.upkeep_interval, Rc::clone(&slot.log));
+    let (job, lineage) = (slot.job().to_owned(), slot.lineage.id().to_owned());
     let generation = generation.clone();
     Box::pin(async move {
         env.sleep(interval).await;
@@ -237,7 +238,7 @@ fn look_after_inputs(
             if !consumed.is_empty() {
                 log.delete_records(&consumed).await?;
             }
-            super::takeover::check_partitions(&*log, &generation).await?;
+            super::inputs::check_inputs(&*log, &generation, &job, &lineage).await?;
             let mut all = Vec::new();
             for input in inputs {
                 let bounds = log.bounds(&input).await?;

@@ -9,7 +9,7 @@
 //!                  event thread      <-- log lines, client errors
 //! ```
 
-mod native;
+pub(crate) mod native;
 mod types;
 
 use std::collections::{BTreeMap, HashMap};
@@ -246,7 +246,7 @@ impl Admin {
     ) -> AdminResult<T> {
         let (client, limit) = (self.client.clone(), self.limit);
         let answer = away("freshet-admin", move || {
-            let answer = Request::new(&client, op, limit).and_then(|request| work(&request));
+            let answer = Request::new(client.client(), op, limit).and_then(|request| work(&request));
             let events = client.client().context();
             Ok(match answer {
                 Ok(answer) => {

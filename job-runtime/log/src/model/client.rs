@@ -9,7 +9,9 @@ use super::consumer::ModelConsumer;
 use super::core::{Answer, Core};
 use super::producer::ModelProducer;
 use super::wire::Shared;
-use crate::{Bounds, CommittedOffset, Consumer, Log, LogError, Producer, StartPosition, TopicPartition, TopicSpec};
+use crate::{
+    Bounds, CommittedOffset, Consumer, Log, LogError, Producer, StartPosition, TopicFacts, TopicPartition, TopicSpec,
+};
 
 /// One client of a [`super::ModelBroker`]: what a slot holds. Its time is its node's.
 #[derive(Clone)]
@@ -53,6 +55,18 @@ impl Log for ModelLog {
     async fn partition_count(&self, topic: &str) -> Result<u32, LogError> {
         let topic = topic.to_owned();
         self.look("metadata", move |core| Ok(core.topic(&topic)?.partitions.len() as u32)).await
+    }
+
+    async fn topics(&self, topics: &[String]) -> Result<Vec<TopicFacts>, LogError> {
+        let topics = topics.to_vec();
+        self.look("describe topics", move |core| {
+            let facts = |topic: &String| {
+                let id = core.topic_id(topic)?;
+                Ok(TopicFacts { id, readable: true, writable: true })
+            };
+            topics.iter().map(facts).collect()
+        })
+        .await
     }
 
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), LogError> {

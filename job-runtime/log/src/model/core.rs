@@ -110,6 +110,12 @@ impl Core {
         self.by_name.remove(name);
     }
 
+    /// Told from every other topic, also one of the same name before or after.
+    pub(super) fn topic_id(&self, name: &str) -> Result<String, LogError> {
+        let index = self.by_name.get(name).ok_or_else(|| LogError::UnknownTopic(name.to_owned()))?;
+        Ok(format!("topic-{index}"))
+    }
+
     pub(super) fn topic(&self, name: &str) -> Result<&Topic, LogError> {
         let index = self.by_name.get(name).ok_or_else(|| LogError::UnknownTopic(name.to_owned()))?;
         Ok(&self.topics[*index])

@@ -14,6 +14,7 @@ use freshet_state::generation::{Generation, PointerOffset, Standing};
 use freshet_state::object::{LoadError, load_tasks};
 
 use self::decide::{Fence, Look, Progress, Step, Stop, next_step};
+use super::inputs::check_inputs;
 use super::offsets::{Beginning, TaskFacts, judge};
 use super::tasks::{Kept, Programs, RunningTask, keys_by_partition};
 use super::{Phase, Slot, SlotError, TakenOver, transactional_id};
@@ -176,8 +177,8 @@ pub(super) async fn take_over(
             }
             Step::ReadOffsets => {
                 let generation = assigned(&progress)?;
-                check_partitions(&*slot.log, &generation).await?;
                 let job = slot.job();
+                check_inputs(&*slot.log, &generation, job, slot.lineage.id()).await?;
                 let programs = Programs::compile(&generation, job, slot.lineage.id(), &slot.log).await?;
                 let tasks = generation
                     .tasks_of(slot.number)
@@ -239,30 +240,6 @@ fn assigned(progress: &Progress<Generation>) -> Result<Generation, SlotError> {
     }
     let stored = progress.look.as_ref().and_then(|look| look.stored.clone());
     stored.ok_or_else(|| SlotError::Plan(format!("generation {} is not stored", progress.generation)))
-}
-
-/// No input has other partitions than planned.
-pub(super) async fn check_partitions(log: &dyn Log, generation: &Generation) -> Result<(), SlotError> {
-    for stage in &generation.plan.stages {
-        let Input::Topic(source) = &stage.input else { continue };
-        let found = log.partition_count(&source.topic).await?;
-        let planned = generation.partition_counts.get(&source.topic).copied().unwrap_or(0);
-        if found == planned {
-            continue;
-        }
-        let remedy = if found < planned {
-            "A topic with fewer partitions is another topic: restore it, or start a new lineage"
-        } else if keys_by_partition(stage) {
-            "The job keeps state by this topic's own partitions, and more partitions place keys elsewhere: start a \
-             new lineage"
-        } else {
-            "Hand out a next generation (`freshet assign`)"
-        };
-        let topic = source.topic.clone();
-        let generation = generation.number;
-        return Err(SlotError::PartitionsChanged { topic, generation, planned, found, remedy: remedy.to_owned() });
-    }
-    Ok(())
 }
 
 /// Where each task begins, and the number of the next epoch.

@@ -23,6 +23,10 @@ pub struct Generation {
     pub assignment: BTreeMap<TaskId, u32>,
     /// How many partitions each input topic has, by its name in Kafka.
     pub partition_counts: BTreeMap<String, u32>,
+    /// Which topics are read, by their names in Kafka: another topic of the same name has another id. Topics that are
+    /// read no longer stay in it; absent in generations that know no ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topic_ids: BTreeMap<String, String>,
     /// The fingerprint of the plan as it came from the SQL, with ids from meaning alone.
     pub plan_fingerprint: String,
     /// The plan, with the ids that things have in this lineage: see `renamed`.

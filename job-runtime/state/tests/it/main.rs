@@ -168,6 +168,7 @@ pub fn generation(number: u64, slots: u32, tasks: &[(&str, u32, u32)]) -> Genera
         slots,
         assignment: tasks.iter().map(|(stage, partition, slot)| (TaskId::new(*stage, *partition), *slot)).collect(),
         partition_counts: [("payments.transactions".to_owned(), 4)].into(),
+        topic_ids: [].into(),
         plan_fingerprint: plan.fingerprint(),
         plan,
         policy: Some(RunPolicy { on_bad_record: BadRecords::Fail, on_late: LateRecords::Drop, epoch_interval_ms: 500 }),

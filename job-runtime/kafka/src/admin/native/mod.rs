@@ -27,14 +27,15 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
+use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::producer::{BaseProducer, Producer};
 use sys::rd_kafka_admin_op_t as Op;
 use sys::rd_kafka_resp_err_t as Answered;
 
 pub(super) use configs::{alter_configs, describe_configs};
 pub(super) use offsets::{Found, Places, alter_group_offsets, delete_group_offsets, list_offsets};
-pub(super) use topics::{create_partitions, create_topics, delete_topics, describe_cluster, describe_topics};
+pub(crate) use topics::describe_topics;
+pub(super) use topics::{create_partitions, create_topics, delete_topics, describe_cluster};
 
 use super::types::{AdminError, AdminResult};
 use crate::events::Events;
@@ -45,8 +46,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const COMPLAINT: usize = 512;
 
 /// A request that is about to be submitted on `client`.
-pub(in crate::admin) struct Request<'client> {
-    client: &'client BaseProducer<Events>,
+pub(crate) struct Request<'client> {
+    client: &'client Client<Events>,
     queue: NonNull<sys::rd_kafka_queue_t>,
     options: NonNull<sys::rd_kafka_AdminOptions_t>,
     limit: Duration,
@@ -54,8 +55,8 @@ pub(in crate::admin) struct Request<'client> {
 
 impl<'client> Request<'client> {
     /// A request of kind `op` that librdkafka gives up after `limit`.
-    pub(in crate::admin) fn new(client: &'client BaseProducer<Events>, op: Op, limit: Duration) -> AdminResult<Self> {
-        let native = client.client().native_ptr();
+    pub(crate) fn new(client: &'client Client<Events>, op: Op, limit: Duration) -> AdminResult<Self> {
+        let native = client.native_ptr();
         // SAFETY: the client is alive; both are ours and destroyed in `Drop`.
         let (queue, options) = unsafe { (sys::rd_kafka_queue_new(native), sys::rd_kafka_AdminOptions_new(native, op)) };
         let (Some(queue), Some(options)) = (NonNull::new(queue), NonNull::new(options)) else {
@@ -124,7 +125,7 @@ impl<'client> Request<'client> {
     }
 
     fn native(&self) -> *mut sys::rd_kafka_t {
-        self.client.client().native_ptr()
+        self.client.native_ptr()
     }
 }
 

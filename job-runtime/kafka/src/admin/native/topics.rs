@@ -109,7 +109,7 @@ fn topic_results<'a>(
 }
 
 /// Describes topics; one result a topic, in their order.
-pub(in crate::admin) fn describe_topics(
+pub(crate) fn describe_topics(
     request: &Request<'_>,
     topics: &[String],
     with_rights: bool,
