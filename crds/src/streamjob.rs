@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, StreamJobStatus, patterns, rules};
+use crate::{DeletionPolicy, Duration, StreamJobStatus, patterns, rules};
 
 /// A streaming job: SQL that reads and writes Topics, and how it is run.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -139,6 +139,12 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), pattern(patterns::OBJECT_NAME))]
     pub service_account_name: Option<String>,
+
+    /// On a cluster: what becomes of the job's state, offsets and internal topics when this resource is deleted. Retain:
+    /// they stay, and the same job applied again goes on where it stopped. Delete: they are deleted with it, behind
+    /// fences; the Topics stay. Default: Retain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
 
     /// On a cluster: what is particular about the workers' pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]

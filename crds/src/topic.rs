@@ -121,7 +121,7 @@ pub struct TopicKafkaSpec {
     pub bootstrap_servers: String,
 }
 
-/// What becomes of a Kafka topic when its resource is deleted.
+/// What becomes of what a resource stands for when it is deleted.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(description = "")]
 pub enum DeletionPolicy {

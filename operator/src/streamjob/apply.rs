@@ -6,6 +6,7 @@ use freshet_crds::control::Assignment;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::build::{Builder, Child, ChildKind, differs};
 use super::decide::Action;
-use super::facts::Facts;
+use super::facts::{Facts, Legacy};
 use super::names;
 use super::observe::Children;
 use super::validate::Valid;
@@ -114,6 +115,15 @@ impl Applier<'_> {
                     self.ensure(&builder.candidate()).await?;
                     self.ensure(&builder.preflight(*attempt, *slots)).await?;
                 }
+                Action::StartRetirement { attempt } => {
+                    let Legacy::Deleted { job, .. } = &self.facts.legacy else { continue };
+                    let builder = Builder::new(job, self.owner()?);
+                    if let Some(account) = builder.service_account() {
+                        self.ensure(&account).await?;
+                    }
+                    self.ensure(&builder.retirement_manifests()).await?;
+                    self.ensure(&builder.retirement(*attempt)).await?;
+                }
                 Action::RemovePreflights(names) => {
                     for name in names {
                         self.delete::<Job>(name, &DeleteParams::background()).await?;
@@ -135,8 +145,11 @@ impl Applier<'_> {
     }
 
     fn builder(&self) -> Result<Builder<'_>, ApplyError> {
-        let owner = self.job.controller_owner_ref(&()).ok_or(ApplyError::NoSpec)?;
-        Ok(Builder::new(self.valid.ok_or(ApplyError::NoSpec)?, owner))
+        Ok(Builder::new(self.valid.ok_or(ApplyError::NoSpec)?, self.owner()?))
+    }
+
+    fn owner(&self) -> Result<OwnerReference, ApplyError> {
+        self.job.controller_owner_ref(&()).ok_or(ApplyError::NoSpec)
     }
 
     async fn workers(&self, pods: u32) -> Result<(), ApplyError> {

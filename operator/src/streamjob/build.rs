@@ -28,9 +28,9 @@ pub const REPORT: &str = "freshet.dev/preflight";
 const USER: i64 = 65_532;
 /// How long a pod stays bound to a node that does not answer, seconds.
 const LOST_NODE_SECONDS: i64 = 10;
-/// How long a preflight may take, its pod's start included, seconds.
+/// How long a preflight or a retirement may take, its pod's start included, seconds.
 const PREFLIGHT_SECONDS: i64 = 300;
-/// How long a finished preflight is kept, seconds.
+/// How long a finished one is kept, seconds.
 const PREFLIGHT_KEPT_SECONDS: i32 = 3_600;
 
 /// A kind of child.
@@ -265,21 +265,53 @@ impl<'a> Builder<'a> {
             "env": self.environment(),
         });
         let candidate = names::preflight_manifests(job, revision);
-        let mut pod = self.pod(container, &candidate, Component::Preflight, Vec::new());
-        pod["spec"]["restartPolicy"] = json!("Never");
+        let pod = self.pod(container, &candidate, Component::Preflight, Vec::new());
         let about = json!({ names::REVISION: revision, names::ATTEMPT: attempt.to_string() });
-        merge(&mut pod["metadata"]["labels"], about.clone());
+        self.job(&names::preflight(job, revision, attempt), Component::Preflight, &about, pod)
+    }
+
+    /// The ConfigMap that a retirement reads.
+    #[must_use]
+    pub fn retirement_manifests(&self) -> Child {
+        let name = names::retirement_manifests(&self.valid.name);
+        let data = json!({ "data": { FILE: self.valid.manifests } });
+        self.child(ChildKind::ConfigMap, &name, Component::Retirement, data)
+    }
+
+    /// A Job that deletes what the job leaves.
+    #[must_use]
+    pub fn retirement(&self, attempt: u32) -> Child {
+        let job = &self.valid.name;
+        let args = json!([
+            "retire",
+            MANIFESTS,
+            "--report",
+            "/dev/termination-log",
+            "--cluster-id",
+            self.valid.pods.cluster_id,
+        ]);
+        let container = json!({ "name": "retirement", "args": args, "env": self.environment() });
+        let manifests = names::retirement_manifests(job);
+        let pod = self.pod(container, &manifests, Component::Retirement, Vec::new());
+        let about = json!({ names::ATTEMPT: attempt.to_string() });
+        self.job(&names::retirement(job, attempt), Component::Retirement, &about, pod)
+    }
+
+    /// A Job of one pod that is tried once: the operator tries again itself, since it tells refusals from what may
+    /// heal.
+    fn job(&self, name: &str, component: Component, labels: &Value, mut pod: Value) -> Child {
+        pod["spec"]["restartPolicy"] = json!("Never");
+        merge(&mut pod["metadata"]["labels"], labels.clone());
         let more = json!({
-            "metadata": { "labels": about },
+            "metadata": { "labels": labels },
             "spec": {
-                // The operator tries again itself: it tells refusals from what may heal.
                 "backoffLimit": 0,
                 "activeDeadlineSeconds": PREFLIGHT_SECONDS,
                 "ttlSecondsAfterFinished": PREFLIGHT_KEPT_SECONDS,
                 "template": pod,
             },
         });
-        self.child(ChildKind::Job, &names::preflight(job, revision, attempt), Component::Preflight, more)
+        self.child(ChildKind::Job, name, component, more)
     }
 
     /// Credentials, by reference: the operator never sees them.

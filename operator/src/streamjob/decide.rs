@@ -22,7 +22,7 @@
 use freshet_crds::control::{PreflightReport, WorkerPhase};
 use freshet_crds::reasons::Kind;
 
-use super::facts::{Facts, PreflightFact, PreflightFailure, PreflightState};
+use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState};
 use super::pods::Trouble;
 use super::validate::{Refusal, Valid};
 
@@ -77,6 +77,15 @@ pub enum Stage {
     Suspended,
     /// The resource is deleted; so many workers are left.
     Deleting(usize),
+    /// It is deleted with its state, which a retirement Job does.
+    Retiring {
+        /// Which attempt it is, from 1.
+        attempt: u32,
+        /// What keeps its pod from running.
+        trouble: Option<Trouble>,
+        /// Why the attempt before failed.
+        last: Option<PreflightFailure>,
+    },
 }
 
 /// What a change of the number of workers waits for.
@@ -95,8 +104,13 @@ pub enum Action {
     AddFinalizer,
     /// Let the resource go. `waited_for`: what was not waited for any longer.
     RemoveFinalizer {
-        /// Workers that were left when the deadline passed.
+        /// What was left when the deadline passed, or could not be done.
         waited_for: Option<String>,
+    },
+    /// Make what a retirement needs, and the retirement.
+    StartRetirement {
+        /// Which attempt it is.
+        attempt: u32,
     },
     /// Make what a preflight needs, and the preflight.
     StartPreflight {
@@ -176,11 +190,65 @@ fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
         actions.push(Action::ResizeWorkers { pods: 0 });
     }
     let overdue = facts.now_ms - since >= deadline_ms;
-    if overdue || (left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0)) {
+    let stopped = left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0);
+    let mut stage = Stage::Deleting(left);
+    let ends = if stopped {
+        match retire(facts, &mut stage, &mut actions) {
+            Retire::Over => Some(None),
+            Retire::Impossible(why) => Some(Some(why)),
+            Retire::UnderWay => overdue.then(|| Some("the deletion of its state".to_owned())),
+        }
+    } else {
         let names = || facts.workers.iter().map(|worker| worker.pod.name.as_str()).collect::<Vec<_>>().join(", ");
-        actions.push(Action::RemoveFinalizer { waited_for: (left > 0).then(names) });
+        overdue.then(|| Some(names()))
+    };
+    if let Some(waited_for) = ends {
+        // What was begun a moment ago is waited for no longer.
+        actions.retain(|action| !matches!(action, Action::StartRetirement { .. }));
+        actions.push(Action::RemoveFinalizer { waited_for });
     }
-    Decision { stage: Stage::Deleting(left), actions }
+    Decision { stage, actions }
+}
+
+/// How far the deletion of what a job leaves is.
+enum Retire {
+    /// There is nothing more to do.
+    Over,
+    /// It can't be done: why.
+    Impossible(String),
+    /// It is waited for.
+    UnderWay,
+}
+
+/// The workers are gone: what they leave is deleted, if it should be.
+fn retire(facts: &Facts, stage: &mut Stage, actions: &mut Vec<Action>) -> Retire {
+    let attempts = match &facts.legacy {
+        Legacy::Kept | Legacy::None => return Retire::Over,
+        Legacy::Lost(refusal) => return Retire::Impossible(format!("its state, which stays: {}", refusal.message)),
+        Legacy::Deleted { attempts, .. } => attempts,
+    };
+    let newest = attempts.iter().max_by_key(|fact| fact.attempt);
+    let failed = attempts.iter().filter_map(|fact| match &fact.state {
+        RetirementState::Failed(failure) => Some((fact.attempt, failure.clone())),
+        _ => None,
+    });
+    let last = failed.max_by_key(|(attempt, _)| *attempt).map(|(_, failure)| failure);
+    let (attempt, trouble) = match newest.map(|fact| (fact.attempt, &fact.state)) {
+        None => (1, None),
+        Some((_, RetirementState::Done)) => return Retire::Over,
+        Some((attempt, RetirementState::Running(trouble))) => {
+            *stage = Stage::Retiring { attempt, trouble: trouble.clone(), last };
+            return Retire::UnderWay;
+        }
+        Some((attempt, RetirementState::Failed(failure))) if facts.now_ms - failure.at_ms < RETRY_MS => {
+            *stage = Stage::Retiring { attempt, trouble: None, last };
+            return Retire::UnderWay;
+        }
+        Some((attempt, RetirementState::Failed(_))) => (attempt + 1, None),
+    };
+    actions.push(Action::StartRetirement { attempt });
+    *stage = Stage::Retiring { attempt, trouble, last };
+    Retire::UnderWay
 }
 
 fn refused(facts: &Facts, refusal: &Refusal) -> Stage {

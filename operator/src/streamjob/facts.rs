@@ -29,6 +29,46 @@ pub struct Facts {
     pub workers: Vec<WorkerFact>,
     /// Preflights that are there, of all revisions.
     pub preflights: Vec<PreflightFact>,
+    /// What is to become of what the job leaves, once it is deleted.
+    pub legacy: Legacy,
+}
+
+/// What becomes of state, offsets and internal topics when the job is deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Legacy {
+    /// They stay.
+    Kept,
+    /// Nothing was ever made.
+    None,
+    /// They are to be deleted.
+    Deleted {
+        /// The job as far as its retirement needs it: no SQL, no Topics.
+        job: Box<Valid>,
+        /// The attempts so far.
+        attempts: Vec<RetirementFact>,
+    },
+    /// They should be deleted, but the spec says not where they are.
+    Lost(Refusal),
+}
+
+/// A retirement Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetirementFact {
+    /// Which attempt it is, from 1.
+    pub attempt: u32,
+    /// How it goes.
+    pub state: RetirementState,
+}
+
+/// How a retirement goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RetirementState {
+    /// It runs, or waits for its pod to; with what keeps the pod from it.
+    Running(Option<super::pods::Trouble>),
+    /// Everything is deleted.
+    Done,
+    /// Something is left.
+    Failed(PreflightFailure),
 }
 
 /// A revision that a preflight found good, and what came of it.

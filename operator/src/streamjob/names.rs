@@ -6,6 +6,7 @@
 //! | StatefulSet, Service, ConfigMap, ServiceAccount, PodDisruptionBudget | the job's |
 //! | Secret with the control token | `<job>-control` |
 //! | preflight Job and its ConfigMap | `<job>-preflight-<revision>-<attempt>`, `<job>-preflight-<revision>` |
+//! | retirement Job and its ConfigMap | `<job>-retirement-<attempt>`, `<job>-retirement` |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,6 +18,8 @@ pub enum Component {
     Worker,
     /// It looks whether the job can run, and hands out generations.
     Preflight,
+    /// It deletes what a job has left.
+    Retirement,
 }
 
 /// The label that names the StreamJob.
@@ -41,6 +44,7 @@ impl Component {
         match self {
             Self::Worker => "worker",
             Self::Preflight => "preflight",
+            Self::Retirement => "retirement",
         }
     }
 }
@@ -62,6 +66,18 @@ pub fn preflight_manifests(job: &str, revision: &str) -> String {
 pub fn preflight(job: &str, revision: &str, attempt: u32) -> String {
     // 40 + 11 + 6 + 1 + 3 characters: a Job's name becomes a label of its pods, which ends at 63.
     format!("{job}-preflight-{revision}-{}", attempt % 1_000)
+}
+
+/// Name of the ConfigMap that a retirement reads.
+#[must_use]
+pub fn retirement_manifests(job: &str) -> String {
+    format!("{job}-retirement")
+}
+
+/// Name of a retirement Job.
+#[must_use]
+pub fn retirement(job: &str, attempt: u32) -> String {
+    format!("{job}-retirement-{}", attempt % 1_000)
 }
 
 /// The labels that select the pods of a component.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freshet_crds::control::PreflightReport;
+use freshet_crds::control::{PreflightReport, WorkerEnd};
 use freshet_crds::reasons::{PREFLIGHT_FAILED, condition};
-use freshet_crds::{StreamJob, Topic};
+use freshet_crds::{DeletionPolicy, StreamJob, Topic};
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
@@ -18,10 +18,13 @@ use tokio::task::JoinSet;
 
 use super::build::{ChildKind, REPORT};
 use super::decide::kind_of;
-use super::facts::{Accepted, Facts, PreflightFact, PreflightFailure, PreflightState, WorkerFact};
+use super::facts::{
+    Accepted, Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementFact, RetirementState, WorkerFact,
+};
 use super::names::{self, Component};
 use super::pods::{self, PodFact};
 use super::remembered::Remembered;
+use super::validate::remnant;
 use super::workers::Workers;
 use crate::clock::millis;
 use crate::conditions;
@@ -167,6 +170,7 @@ impl Eyes<'_> {
                 .json(ChildKind::StatefulSet, &job.name_any())
                 .and_then(|set| u32::try_from(set["spec"]["replicas"].as_i64()?).ok()),
             workers: self.workers_of(job).await,
+            legacy: self.legacy(job, &children),
             preflights: self.preflights(job),
             valid,
         };
@@ -211,22 +215,57 @@ impl Eyes<'_> {
         workers
     }
 
-    fn preflights(&self, job: &StreamJob) -> Vec<PreflightFact> {
-        let pods = self.children.pods.store.state_filter(|pod| is_of(pod, job, Component::Preflight));
-        let jobs = self.children.jobs.store.state_filter(|child| belongs(child, job));
-        let fact = |child: &Arc<Job>| {
+    /// The Jobs of `component`, each with its pod.
+    fn jobs_of(&self, job: &StreamJob, component: Component) -> Vec<(Arc<Job>, Option<PodFact>)> {
+        let pods = self.children.pods.store.state_filter(|pod| is_of(pod, job, component));
+        let is_one = |child: &Job| {
+            let label = child.labels().get(names::COMPONENT).map(String::as_str);
+            belongs(child, job) && label == Some(component.label()) && child.metadata.deletion_timestamp.is_none()
+        };
+        let with_pod = |child: Arc<Job>| {
             let name = child.name_any();
+            let pod = pods.iter().find(|pod| pod.labels().get("job-name") == Some(&name)).map(|pod| pods::fact(pod));
+            (child, pod)
+        };
+        self.children.jobs.store.state_filter(is_one).into_iter().map(with_pod).collect()
+    }
+
+    fn preflights(&self, job: &StreamJob) -> Vec<PreflightFact> {
+        let fact = |(child, pod): (Arc<Job>, Option<PodFact>)| {
             let label = |label: &str| child.labels().get(label).cloned();
-            let of_job = |pod: &&Arc<Pod>| pod.labels().get("job-name") == Some(&name);
-            let pod = pods.iter().find(of_job).map(|pod| pods::fact(pod));
             Some(PreflightFact {
                 revision: label(names::REVISION)?,
                 attempt: label(names::ATTEMPT)?.parse().ok()?,
-                state: preflight_state(child, pod),
-                name,
+                state: preflight_state(&child, pod),
+                name: child.name_any(),
             })
         };
-        jobs.iter().filter(|child| child.metadata.deletion_timestamp.is_none()).filter_map(fact).collect()
+        self.jobs_of(job, Component::Preflight).into_iter().filter_map(fact).collect()
+    }
+
+    /// What is to become of what the job leaves; asked when it is deleted.
+    fn legacy(&self, job: &StreamJob, children: &Children) -> Legacy {
+        if job.metadata.deletion_timestamp.is_none() || job.spec.deletion_policy != Some(DeletionPolicy::Delete) {
+            return Legacy::Kept;
+        }
+        // A lineage may be there as soon as a preflight has begun.
+        let begun = job.status.as_ref().is_some_and(|status| status.lineage.is_some())
+            || accepted(job, children).is_some()
+            || children.candidates().next().is_some();
+        if !begun {
+            return Legacy::None;
+        }
+        let fact = |(child, pod): (Arc<Job>, Option<PodFact>)| {
+            let attempt = child.labels().get(names::ATTEMPT)?.parse().ok()?;
+            Some(RetirementFact { attempt, state: retirement_state(&child, pod) })
+        };
+        match remnant(job, &self.context.config, &self.context.cluster_id) {
+            Ok(remnant) => Legacy::Deleted {
+                job: Box::new(remnant),
+                attempts: self.jobs_of(job, Component::Retirement).into_iter().filter_map(fact).collect(),
+            },
+            Err(refusal) => Legacy::Lost(refusal),
+        }
     }
 }
 
@@ -256,38 +295,62 @@ fn accepted(job: &StreamJob, children: &Children) -> Option<Accepted> {
     Some(Accepted { revision, report })
 }
 
-fn preflight_state(job: &Job, pod: Option<PodFact>) -> PreflightState {
+/// How a Job of one pod ended.
+enum End<'a> {
+    Not,
+    Complete(&'a JobCondition),
+    Failed(&'a JobCondition),
+}
+
+fn end(job: &Job) -> End<'_> {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let ended =
+    let holds =
         |type_: &str| conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True");
-    let (complete, failed) = (ended("Complete"), ended("Failed"));
+    match (holds("Complete"), holds("Failed")) {
+        (Some(end), _) => End::Complete(end),
+        (None, Some(end)) => End::Failed(end),
+        (None, None) => End::Not,
+    }
+}
+
+fn preflight_state(job: &Job, pod: Option<PodFact>) -> PreflightState {
     let report = pod.as_ref().and_then(|pod| serde_json::from_str::<PreflightReport>(pod.message.as_deref()?).ok());
-    let Some(end) = complete.or(failed) else {
-        return PreflightState::Running(pod.and_then(|pod| pod.trouble));
-    };
-    let at_ms = end.last_transition_time.as_ref().map_or(0, millis);
-    match report {
-        Some(report) if report.ok && complete.is_some() => PreflightState::Passed(report),
-        Some(report) => {
-            // Exit code 2 is a refusal, 1 may heal; a reason that is known says it itself.
-            PreflightState::Failed(PreflightFailure {
-                kind: kind_of(&report.reason, true),
-                reason: report.reason,
-                message: report.message,
-                at_ms,
-            })
+    match (end(job), report) {
+        (End::Not, _) => PreflightState::Running(pod.and_then(|pod| pod.trouble)),
+        (End::Complete(_), Some(report)) if report.ok => PreflightState::Passed(report),
+        // Exit code 2 is a refusal, 1 may heal; a reason that is known says it itself.
+        (End::Complete(end) | End::Failed(end), Some(report)) => {
+            PreflightState::Failed(failure(end, report.reason, report.message))
         }
-        None => {
-            let trouble = pod.as_ref().and_then(|pod| pod.trouble.clone());
-            let words = pod.and_then(|pod| pod.message).unwrap_or_default();
-            let why = trouble.map(|trouble| format!("{}: {}", trouble.reason, trouble.message));
-            let why = why.unwrap_or_else(|| end.message.clone().unwrap_or_default());
-            PreflightState::Failed(PreflightFailure {
-                reason: PREFLIGHT_FAILED.name.to_owned(),
-                kind: PREFLIGHT_FAILED.kind,
-                message: format!("the preflight Job {} ended without a report: {why} {words}", job.name_any()),
-                at_ms,
-            })
+        (End::Complete(end) | End::Failed(end), None) => {
+            PreflightState::Failed(silent(end, pod, &format!("the preflight Job {}", job.name_any())))
         }
     }
+}
+
+fn retirement_state(job: &Job, pod: Option<PodFact>) -> RetirementState {
+    let report = pod.as_ref().and_then(|pod| serde_json::from_str::<WorkerEnd>(pod.message.as_deref()?).ok());
+    match (end(job), report) {
+        (End::Not, _) => RetirementState::Running(pod.and_then(|pod| pod.trouble)),
+        (End::Complete(_), _) => RetirementState::Done,
+        (End::Failed(end), Some(report)) => RetirementState::Failed(failure(end, report.reason, report.message)),
+        (End::Failed(end), None) => {
+            RetirementState::Failed(silent(end, pod, &format!("the retirement Job {}", job.name_any())))
+        }
+    }
+}
+
+/// A failure that its pod has reported.
+fn failure(end: &JobCondition, reason: String, message: String) -> PreflightFailure {
+    let at_ms = end.last_transition_time.as_ref().map_or(0, millis);
+    PreflightFailure { kind: kind_of(&reason, true), reason, message, at_ms }
+}
+
+/// One that its pod has not reported.
+fn silent(end: &JobCondition, pod: Option<PodFact>, what: &str) -> PreflightFailure {
+    let trouble = pod.as_ref().and_then(|pod| pod.trouble.clone());
+    let words = pod.and_then(|pod| pod.message).unwrap_or_default();
+    let why = trouble.map(|trouble| format!("{}: {}", trouble.reason, trouble.message));
+    let why = why.unwrap_or_else(|| end.message.clone().unwrap_or_default());
+    failure(end, PREFLIGHT_FAILED.name.to_owned(), format!("{what} ended without a report: {why} {words}"))
 }

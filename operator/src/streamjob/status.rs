@@ -158,6 +158,14 @@ fn beside(stage: &Stage) -> Option<(String, Kind, String)> {
         }
         Stage::Suspending(left) => known(&SUSPENDING, format!("{left} workers commit a last epoch and end")),
         Stage::Deleting(left) => known(&DELETING, format!("{left} workers commit a last epoch and end")),
+        Stage::Retiring { trouble: Some(trouble), .. } => known(
+            &DELETING,
+            format!("state can't be deleted yet: the retirement's pod: {}: {}", trouble.reason, trouble.message),
+        ),
+        Stage::Retiring { last: Some(last), .. } => {
+            known(&DELETING, format!("state can't be deleted yet: {}: {}", last.reason, last.message))
+        }
+        Stage::Retiring { .. } => known(&DELETING, "its state, offsets and internal topics are deleted".to_owned()),
         Stage::Running | Stage::Suspended => None,
     }
 }
@@ -198,7 +206,7 @@ fn judged(facts: &Facts, stage: &Stage) -> Verdict {
         return Verdict::good(&SUSPENDED, "the job has no workers, as spec.state asks; its state is kept");
     }
     let beside = beside(stage);
-    if matches!(stage, Stage::Suspending(_) | Stage::Deleting(_))
+    if matches!(stage, Stage::Suspending(_) | Stage::Deleting(_) | Stage::Retiring { .. })
         && let Some((reason, kind, message)) = beside
     {
         return Verdict::not_ready_because(&reason, kind, message);

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::apply::Done;
 use super::decide::{Action, Decision};
-use super::facts::Facts;
+use super::facts::{Facts, Legacy};
 use crate::conditions::find;
 use crate::events::Happening;
 
@@ -37,11 +37,17 @@ pub fn told(job: &StreamJob, facts: &Facts, decision: &Decision, done: Option<&D
                 );
                 story.push(Happening::normal("Planned", "Plan", note));
             }
-            Action::RemoveFinalizer { waited_for: Some(pods) } => story.push(Happening::warning(
+            Action::RemoveFinalizer { waited_for: Some(what) } => story.push(Happening::warning(
                 "DeletionDeadlinePassed",
                 "Delete",
-                format!("no longer waiting for {pods}: the resource goes, Kubernetes removes the pods"),
+                format!("no longer waiting for {what}: the resource goes, and its pods with it"),
             )),
+            Action::RemoveFinalizer { waited_for: None }
+                if matches!(facts.legacy, Legacy::Deleted { .. }) && done.is_some() =>
+            {
+                let note = "state, offsets and internal topics are deleted; the Topics stay";
+                story.push(Happening::normal("Retired", "Delete", note));
+            }
             _ => {}
         }
     }

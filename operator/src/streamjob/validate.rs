@@ -83,16 +83,8 @@ pub struct Refusal {
 pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster_id: &str) -> Result<Valid, Refusal> {
     let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
     let spec = &job.spec;
-    let (resolved, s3_secret) = resolve(spec, config)?;
-    let places = json!([resolved.get("kafka"), resolved.get("checkpoint"), s3_secret]).to_string();
-
-    let metadata = |name: &str| json!({ "name": name, "namespace": namespace });
-    let document = |kind: &str, name: &str, spec: Value| {
-        yaml(
-            &json!({ "apiVersion": freshet_crds::API_VERSION, "kind": kind, "metadata": metadata(name), "spec": spec }),
-        )
-    };
-    let mut manifests = document("StreamJob", &name, Value::Object(resolved))?;
+    let (resolved, pods) = resolve(spec, config, cluster_id)?;
+    let mut manifests = document("StreamJob", &name, &namespace, Value::Object(resolved))?;
     let mut used = Vec::new();
     let mut meant: Vec<&Arc<Topic>> = topics.iter().filter(|topic| names(spec, topic)).collect();
     // A store has no order, and the revision must not hang on one.
@@ -106,7 +98,7 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
             "schema": topic.spec.schema,
         });
         manifests += "---\n";
-        manifests += &document("Topic", &topic_name, without_nulls(spec))?;
+        manifests += &document("Topic", &topic_name, &namespace, without_nulls(spec))?;
         used.push(topic_name);
     }
 
@@ -131,7 +123,7 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
             }
         }
     }
-    let revision = Sha256::digest(json!([manifests, config.runtime_image, s3_secret]).to_string());
+    let revision = Sha256::digest(json!([manifests, pods.image, pods.s3_secret]).to_string());
     Ok(Valid {
         uid: job.uid().unwrap_or_default(),
         replicas: spec.replicas.and_then(|count| u32::try_from(count).ok()).unwrap_or(defaults::REPLICAS).max(1),
@@ -140,25 +132,40 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
         manifests,
         stages: plan.stages.len(),
         topics: used,
-        pods: Pods {
-            cluster_id: cluster_id.to_owned(),
-            image: config.runtime_image.clone(),
-            image_pull_policy: config.image_pull_policy.clone(),
-            image_pull_secrets: config.image_pull_secret.clone(),
-            service_account: spec.service_account_name.clone(),
-            s3_secret,
-            places: hex(&Sha256::digest(places))[..12].to_owned(),
-            restart_nonce: spec.restart_nonce.clone().unwrap_or_default(),
-            template: spec.template.clone(),
-        },
+        pods,
         max_lag_ms: spec.slo.as_ref().and_then(|slo| slo.max_lag).map(freshet_crds::Duration::as_millis),
         name,
         namespace,
     })
 }
 
-/// The part of the spec that workers read, with defaults filled in; and the Secret of the store's credentials.
-fn resolve(spec: &StreamJobSpec, config: &Config) -> Result<(Map<String, Value>, Option<String>), Refusal> {
+/// A StreamJob as far as the deletion of what it leaves needs it: neither its SQL nor its Topics need be good, or there.
+///
+/// # Errors
+/// [`Refusal`]: where its records and state are can't be told.
+pub fn remnant(job: &StreamJob, config: &Config, cluster_id: &str) -> Result<Valid, Refusal> {
+    let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
+    let (mut resolved, pods) = resolve(&job.spec, config, cluster_id)?;
+    resolved.retain(|field, _| matches!(field.as_str(), "kafka" | "checkpoint"));
+    // A manifest has some.
+    resolved.insert("sql".to_owned(), json!("-- none"));
+    Ok(Valid {
+        manifests: document("StreamJob", &name, &namespace, Value::Object(resolved))?,
+        name,
+        namespace,
+        uid: job.uid().unwrap_or_default(),
+        replicas: 1,
+        suspended: false,
+        revision: String::new(),
+        stages: 0,
+        topics: Vec::new(),
+        pods,
+        max_lag_ms: None,
+    })
+}
+
+/// The part of the spec that workers read, with defaults filled in; and what is particular about the job's pods.
+fn resolve(spec: &StreamJobSpec, config: &Config, cluster_id: &str) -> Result<(Map<String, Value>, Pods), Refusal> {
     let all = serde_json::to_value(spec).map_err(|error| invalid(format!("spec can't be read: {error}")))?;
     let mut resolved = Map::new();
     for field in ["sql", "startFrom", "maxParallelism", "epochInterval", "kafka", "checkpoint", "errors"] {
@@ -198,7 +205,20 @@ fn resolve(spec: &StreamJobSpec, config: &Config) -> Result<(Map<String, Value>,
         resolved.insert("checkpoint".to_owned(), checkpoint);
         secret = config.checkpoint_s3_secret.clone().map(|name| SecretRef { name });
     }
-    Ok((resolved, secret.map(|secret| secret.name)))
+    let s3_secret = secret.map(|secret| secret.name);
+    let places = json!([resolved.get("kafka"), resolved.get("checkpoint"), s3_secret]).to_string();
+    let pods = Pods {
+        cluster_id: cluster_id.to_owned(),
+        image: config.runtime_image.clone(),
+        image_pull_policy: config.image_pull_policy.clone(),
+        image_pull_secrets: config.image_pull_secret.clone(),
+        service_account: spec.service_account_name.clone(),
+        s3_secret,
+        places: hex(&Sha256::digest(places))[..12].to_owned(),
+        restart_nonce: spec.restart_nonce.clone().unwrap_or_default(),
+        template: spec.template.clone(),
+    };
+    Ok((resolved, pods))
 }
 
 /// Whether the job may mean this Topic: its SQL holds one of the table's names, or its dead letters go there. More
@@ -246,6 +266,12 @@ fn sql_place(diagnostics: &manifest::Diagnostics, item: &manifest::Diagnostic) -
     let first = text.lines().position(|line| line.trim_start().starts_with("sql:")).unwrap_or(0);
     let line = usize::try_from(item.place.line).unwrap_or(0).saturating_sub(first + 1).max(1);
     format!("line {line}")
+}
+
+/// A resource as a manifest.
+fn document(kind: &str, name: &str, namespace: &str, spec: Value) -> Result<String, Refusal> {
+    let metadata = json!({ "name": name, "namespace": namespace });
+    yaml(&json!({ "apiVersion": freshet_crds::API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))
 }
 
 fn invalid(message: String) -> Refusal {

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freshet_engine::operator::MARKS;
 use freshet_env::{PlantedBug, planted};
-use freshet_log::{CommittedOffset, Log, Producer, TopicPartition};
-use freshet_plan::Input;
+use freshet_log::{CommittedOffset, Producer, TopicPartition};
 use freshet_state::TaskId;
 use freshet_state::generation::{Generation, PointerOffset, Standing};
 use freshet_state::object::{LoadError, load_tasks};
@@ -16,7 +15,7 @@ use freshet_state::object::{LoadError, load_tasks};
 use self::decide::{Fence, Look, Progress, Step, Stop, next_step};
 use super::inputs::check_inputs;
 use super::offsets::{Beginning, TaskFacts, judge};
-use super::tasks::{Kept, Programs, RunningTask, keys_by_partition};
+use super::tasks::{Kept, Programs, RunningTask};
 use super::{Phase, Slot, SlotError, TakenOver, transactional_id};
 
 /// A slot that may work: everything that only a finished take-over has.
