@@ -285,6 +285,81 @@ pub struct KafkaSpec {
     /// Brokers to begin with: host:port, separated by commas without spaces. Example: kafka:9092
     #[schemars(length(min = 1, max = 4096), pattern(patterns::BOOTSTRAP_SERVERS))]
     pub bootstrap_servers: String,
+
+    /// TLS to the brokers; `{}` trusts public authorities. Default: no TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTlsSpec>,
+
+    /// How workers log in. Default: they don't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSaslSpec>,
+}
+
+/// TLS to Kafka.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaTlsSpec {
+    /// On a cluster: the certificates, in PEM, of the authorities that sign the brokers'. Default: public authorities.
+    /// Example: {name: kafka-ca, key: ca.crt}
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+
+    /// On a cluster: the certificate that workers show, a Secret with the keys tls.crt and tls.key in PEM. Default:
+    /// none. Example: {name: fraud-kafka-certificate}
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_secret_ref: Option<SecretRef>,
+}
+
+/// How workers log in to Kafka.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSaslSpec {
+    /// The mechanism. Example: SCRAM-SHA-512
+    pub mechanism: SaslMechanism,
+
+    /// On a cluster: a Secret of the job's namespace with the keys username and password. Elsewhere they come from
+    /// the environment: FRESHET_KAFKA_SASL_USERNAME and FRESHET_KAFKA_SASL_PASSWORD. Example: {name: fraud-kafka-user}
+    pub secret_ref: SecretRef,
+}
+
+/// SASL mechanisms.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum SaslMechanism {
+    /// The password itself; only sensible with TLS.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// Salted challenge and response, SHA-256.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// Salted challenge and response, SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// As Kafka calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// An entry of a Secret of the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), pattern(patterns::OBJECT_NAME))]
+    pub name: String,
+
+    /// The entry. Example: ca.crt
+    #[schemars(length(min = 1, max = 253), pattern(patterns::SECRET_KEY))]
+    pub key: String,
 }
 
 /// Where state is kept.

@@ -60,6 +60,10 @@ const ALL_OPTIONS: &[&str] = &[
     "serviceMonitor.enabled=true",
     "prometheusRule.enabled=true",
     "kafka.bootstrapServers=kafka:9092",
+    "kafka.tls.enabled=true",
+    "kafka.tls.caSecretName=kafka-ca",
+    "kafka.sasl.mechanism=SCRAM-SHA-512",
+    "kafka.sasl.secretName=kafka-user",
     "checkpoint.url=s3://pipelines/state",
     "checkpoint.s3.endpoint=http://s3:7070",
     "checkpoint.s3.secretName=s3-credentials",
@@ -94,6 +98,8 @@ fn options_bring_what_they_say() {
 fn values_that_can_not_work_are_refused_by_name() {
     for (value, named) in [
         ("kafka.bootstrapServers=kafka", "/kafka/bootstrapServers"),
+        ("kafka.sasl.mechanism=SCRAM", "/kafka/sasl/mechanism"),
+        ("kafka.sasl.mechanism=PLAIN", "/kafka/sasl/secretName"),
         ("checkpoint.url=pipelines", "/checkpoint/url"),
         ("deletionDeadline=soon", "/deletionDeadline"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),

@@ -1,9 +1,12 @@
 //! The operator's settings: arguments of the process, read once. A chart renders each of them; nothing is read
-//! from the environment but logging (`FRESHET_LOG`, `FRESHET_LOG_FORMAT`) and, outside of a cluster, `KUBECONFIG`.
+//! from the environment but logging (`FRESHET_LOG`, `FRESHET_LOG_FORMAT`), Kafka's credentials
+//! (`FRESHET_KAFKA_SASL_USERNAME`, `FRESHET_KAFKA_SASL_PASSWORD`) and, outside of a cluster, `KUBECONFIG`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use freshet_crds::{KafkaSaslSpec, KafkaSpec, KafkaTlsSpec, SaslMechanism, SecretKeyRef, SecretRef};
 
 /// Reconciles Freshet's Topics and StreamJobs.
 #[derive(Debug, Clone, clap::Parser)]
@@ -40,6 +43,29 @@ pub struct Config {
     /// The brokers of Topics and StreamJobs that name none
     #[arg(long, value_name = "HOST:PORT,…")]
     pub kafka: Option<String>,
+
+    /// With --kafka: those brokers are reached by TLS
+    #[arg(long, requires = "kafka")]
+    pub kafka_tls: bool,
+
+    /// With --kafka-tls: name of the Secret, in each job's namespace, whose entry ca.crt holds the certificates of the
+    /// authorities that sign the brokers' [default: public authorities]
+    #[arg(long, value_name = "NAME", requires = "kafka_tls")]
+    pub kafka_ca_secret: Option<String>,
+
+    /// With --kafka-tls: the file with those certificates for the operator itself, which looks after Topics
+    #[arg(long, value_name = "FILE", requires = "kafka_tls")]
+    pub kafka_ca_file: Option<PathBuf>,
+
+    /// With --kafka: how is logged in there: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. The operator's own credentials come
+    /// from the environment: FRESHET_KAFKA_SASL_USERNAME and FRESHET_KAFKA_SASL_PASSWORD
+    #[arg(long, value_name = "MECHANISM", requires_all = ["kafka", "kafka_sasl_secret"], value_parser = mechanism)]
+    pub kafka_sasl_mechanism: Option<SaslMechanism>,
+
+    /// With --kafka-sasl-mechanism: name of the Secret, in each job's namespace, with username and password of its
+    /// workers
+    #[arg(long, value_name = "NAME", requires = "kafka_sasl_mechanism")]
+    pub kafka_sasl_secret: Option<String>,
 
     /// Where StreamJobs keep state that name no place
     #[arg(long, value_name = "URL")]
@@ -98,6 +124,28 @@ impl Config {
     pub fn identity(&self) -> String {
         self.identity.clone().unwrap_or_else(|| format!("freshet-operator-{}", std::process::id()))
     }
+
+    /// The Kafka cluster of jobs that name none, as if they had named it.
+    #[must_use]
+    pub fn default_kafka(&self) -> Option<KafkaSpec> {
+        let ca = |name: &String| SecretKeyRef { name: name.clone(), key: "ca.crt".to_owned() };
+        let sasl = self.kafka_sasl_mechanism.zip(self.kafka_sasl_secret.clone());
+        Some(KafkaSpec {
+            bootstrap_servers: self.kafka.clone()?,
+            tls: self.kafka_tls.then(|| KafkaTlsSpec {
+                ca_secret_ref: self.kafka_ca_secret.as_ref().map(ca),
+                certificate_secret_ref: None,
+            }),
+            sasl: sasl.map(|(mechanism, name)| KafkaSaslSpec { mechanism, secret_ref: SecretRef { name } }),
+        })
+    }
+}
+
+/// A mechanism as Kafka calls it.
+fn mechanism(text: &str) -> Result<SaslMechanism, String> {
+    let all = [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512];
+    let found = all.into_iter().find(|mechanism| mechanism.name() == text);
+    found.ok_or_else(|| format!("one of {}", all.map(SaslMechanism::name).join(", ")))
 }
 
 /// A duration as manifests write it.

@@ -42,6 +42,9 @@ pub enum RunError {
     /// Nothing can be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// Kafka's credentials are not whole.
+    #[error(transparent)]
+    Kafka(#[from] topic::secured::MissingCredentials),
     /// No leading.
     #[error(transparent)]
     Lead(#[from] LeadError),
@@ -55,6 +58,7 @@ const LAST_PASSES: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`RunError`]: the process should end and be started again.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    topic::secured::Secured::of(&config)?;
     let config = Arc::new(config);
     let kube_config = kube::Config::infer().await?;
     let client = client::build(kube_config, &Identity::new())?;

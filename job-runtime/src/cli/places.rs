@@ -99,7 +99,10 @@ impl Places {
             let message = "no brokers: give --kafka, or spec.kafka.bootstrapServers in the StreamJob";
             Ended::refused(reasons::SPEC_INVALID, message)
         })?;
-        let config = kafka_config(servers, &job.name, &self.kafka_setting)
+        // The manifest speaks of its own brokers only; what is given here counts more.
+        let declared = if self.kafka.is_none() { job.kafka_settings.as_slice() } else { &[] };
+        let settings: Vec<_> = declared.iter().chain(&self.kafka_setting).cloned().collect();
+        let config = kafka_config(servers, &job.name, &settings)
             .map_err(|message| Ended::refused(reasons::CREDENTIALS_INVALID, message))?;
         let log = kafka(config, &env).map_err(|failure| Ended::refused(reasons::KAFKA_REFUSED, failure.text()))?;
         let unusable = |failure: Failure| Ended::refused(reasons::STORE_UNUSABLE, failure.text());

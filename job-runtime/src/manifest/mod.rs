@@ -24,6 +24,7 @@
 
 mod diagnostics;
 mod job;
+mod kafka;
 mod node;
 mod object;
 mod pipeline;
@@ -41,6 +42,7 @@ mod topic;
 use std::path::PathBuf;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use kafka::security;
 pub use node::Place;
 pub use pipeline::{Checkpoint, Contract, Job, Pipeline, TopicTable};
 pub use planning::plan;

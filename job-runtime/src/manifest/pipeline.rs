@@ -44,6 +44,8 @@ pub struct Job {
     pub epoch_interval: Duration,
     /// `host:port,…`; `None`: where the job is run says it.
     pub bootstrap_servers: Option<String>,
+    /// librdkafka's settings for those: protocol and mechanism, without files and credentials.
+    pub kafka_settings: Vec<(String, String)>,
     /// Where state is kept; `None`: where the job is run says it.
     pub checkpoint: Option<Checkpoint>,
     /// What is done with a bad record; dead letters by the name that the topic has in Kafka.

@@ -127,7 +127,10 @@ spec:
   replicas: 3
   maxParallelism: 64
   epochInterval: 1s
-  kafka: {bootstrapServers: "kafka-0:9092,[::1]:9092"}
+  kafka:
+    bootstrapServers: "kafka-0:9092,[::1]:9092"
+    tls: {}
+    sasl: {mechanism: SCRAM-SHA-512, secretRef: {name: fraud-kafka-user}}
   checkpoint: {url: "s3://pipelines/state", s3: {endpoint: "http://s3:7070", region: us-east-1}}
   errors: {onBadRecord: DeadLetter, deadLetterTopic: dlq, onLate: Drop}
 "#;
@@ -141,6 +144,8 @@ fn everything_is_resolved() {
     assert_eq!(job.start_from, StartPosition::Timestamp(1_769_817_600_250));
     assert_eq!((job.replicas, job.max_parallelism, job.epoch_interval), (3, 64, Duration::from_secs(1)));
     assert_eq!(job.bootstrap_servers.as_deref(), Some("kafka-0:9092,[::1]:9092"));
+    let settings = [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "SCRAM-SHA-512")];
+    assert_eq!(job.kafka_settings, settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let (url, endpoint, region) = ("s3://pipelines/state", Some("http://s3:7070"), Some("us-east-1"));
     let checkpoint = Checkpoint { url: url.into(), endpoint: endpoint.map(Into::into), region: region.map(Into::into) };
     assert_eq!(job.checkpoint, Some(checkpoint));

@@ -81,4 +81,3 @@ async fn check_partitions(log: &dyn Log, generation: &Generation) -> Result<(), 
     }
     Ok(())
 }
-

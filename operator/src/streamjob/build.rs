@@ -18,6 +18,8 @@ pub const MANIFESTS: &str = "/etc/freshet/job";
 const FILE: &str = "job.yaml";
 /// Where a worker finds the control token.
 const CONTROL: &str = "/etc/freshet/control";
+/// Where a pod finds certificates for Kafka.
+const KAFKA: &str = "/etc/freshet/kafka";
 /// Port of metrics and health.
 pub const METRICS_PORT: u16 = 9400;
 /// Port of the control server.
@@ -77,6 +79,14 @@ pub struct Child {
     pub name: String,
     /// The whole object.
     pub json: Value,
+}
+
+/// A Secret with certificates, and where a pod finds them.
+struct Certificates<'a> {
+    volume: &'static str,
+    secret: &'a str,
+    folder: String,
+    keys: Vec<&'a str>,
 }
 
 /// Builds the children of one job.
@@ -316,15 +326,50 @@ impl<'a> Builder<'a> {
 
     /// Credentials, by reference: the operator never sees them.
     fn environment(&self) -> Vec<Value> {
-        let Some(secret) = &self.valid.pods.s3_secret else { return Vec::new() };
-        let key = |name: &str, optional: bool| {
-            let mut from = json!({ "name": secret, "key": name });
+        let key = |variable: &str, secret: &str, key: &str, optional: bool| {
+            let mut from = json!({ "name": secret, "key": key });
             if optional {
                 from["optional"] = json!(true);
             }
-            json!({ "name": name, "valueFrom": { "secretKeyRef": from } })
+            json!({ "name": variable, "valueFrom": { "secretKeyRef": from } })
         };
-        vec![key("AWS_ACCESS_KEY_ID", false), key("AWS_SECRET_ACCESS_KEY", false), key("AWS_SESSION_TOKEN", true)]
+        let pods = &self.valid.pods;
+        let mut all = Vec::new();
+        if let Some(secret) = &pods.s3_secret {
+            for (name, optional) in
+                [("AWS_ACCESS_KEY_ID", false), ("AWS_SECRET_ACCESS_KEY", false), ("AWS_SESSION_TOKEN", true)]
+            {
+                all.push(key(name, secret, name, optional));
+            }
+        }
+        if let Some(sasl) = &pods.kafka.sasl {
+            all.push(key("FRESHET_KAFKA_SASL_USERNAME", &sasl.secret_ref.name, "username", false));
+            all.push(key("FRESHET_KAFKA_SASL_PASSWORD", &sasl.secret_ref.name, "password", false));
+        }
+        all
+    }
+
+    /// Certificates for TLS to Kafka: librdkafka's settings, and the Secrets that hold the files.
+    fn certificates(&self) -> (Vec<String>, Vec<Certificates<'a>>) {
+        let (mut settings, mut secrets) = (Vec::new(), Vec::new());
+        let Some(tls) = &self.valid.pods.kafka.tls else { return (settings, secrets) };
+        let mut add = |volume, secret: &'a str, files: Vec<(&'static str, &'a str)>| {
+            // The path names Secret and entry: it is what is said when a file is missing.
+            let folder = format!("{KAFKA}/{volume}/{secret}");
+            for (setting, key) in &files {
+                settings.extend(["--kafka-setting".to_owned(), format!("{setting}={folder}/{key}")]);
+            }
+            let keys = files.into_iter().map(|(_, key)| key).collect();
+            secrets.push(Certificates { volume, secret, folder, keys });
+        };
+        if let Some(ca) = &tls.ca_secret_ref {
+            add("kafka-ca", &ca.name, vec![("ssl.ca.location", &ca.key)]);
+        }
+        if let Some(own) = &tls.certificate_secret_ref {
+            let files = vec![("ssl.certificate.location", "tls.crt"), ("ssl.key.location", "tls.key")];
+            add("kafka-certificate", &own.name, files);
+        }
+        (settings, secrets)
     }
 
     /// A pod template around one container.
@@ -345,18 +390,30 @@ impl<'a> Builder<'a> {
                 "terminationMessagePolicy": "File",
             }),
         );
+        let (settings, certificates) = self.certificates();
+        if let Some(args) = container["args"].as_array_mut() {
+            args.extend(settings.into_iter().map(Value::from));
+        }
         let mut mounts = vec![
             json!({ "name": "job", "mountPath": MANIFESTS, "readOnly": true }),
             json!({ "name": "tmp", "mountPath": "/tmp" }),
         ];
         mounts.extend(container["volumeMounts"].as_array().cloned().unwrap_or_default());
-        container["volumeMounts"] = json!(mounts);
         let mut all = vec![
             // Only our file: whoever adds one to the ConfigMap does not add it to the job.
             json!({ "name": "job", "configMap": { "name": manifests, "items": [{ "key": FILE, "path": FILE }] } }),
             json!({ "name": "tmp", "emptyDir": { "sizeLimit": "64Mi" } }),
         ];
         all.extend(volumes);
+        for Certificates { volume, secret, folder, keys } in certificates {
+            mounts.push(json!({ "name": volume, "mountPath": folder, "readOnly": true }));
+            let items: Vec<Value> = keys.iter().map(|key| json!({ "key": key, "path": key })).collect();
+            // Optional, since nobody says of a pod which Secret its volumes wait for; the process says which file
+            // is missing.
+            let source = json!({ "secretName": secret, "items": items, "optional": true });
+            all.push(json!({ "name": volume, "secret": source }));
+        }
+        container["volumeMounts"] = json!(mounts);
         let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| {
             json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS })
         });

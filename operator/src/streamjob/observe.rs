@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 use super::build::{ChildKind, REPORT};
 use super::decide::kind_of;
 use super::facts::{
-    Accepted, Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementFact, RetirementState, WorkerFact,
+    Accepted, Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementFact, RetirementState,
+    WorkerFact,
 };
 use super::names::{self, Component};
 use super::pods::{self, PodFact};

@@ -11,7 +11,8 @@ use kube::Resource;
 use super::build::{Builder, Child, ChildKind, differs};
 use super::decide::{Action, Decision, RescaleStep, Stage, decide};
 use super::facts::{
-    Accepted, Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementFact, RetirementState, WorkerFact,
+    Accepted, Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementFact, RetirementState,
+    WorkerFact,
 };
 use super::pods::{PodFact, Trouble};
 use super::status;
@@ -665,6 +666,48 @@ fn pods_are_restricted_and_hold_no_secret() {
         assert_eq!(key["valueFrom"]["secretKeyRef"]["name"], "s3-credentials");
         assert!(key.get("value").is_none());
     }
+}
+
+#[test]
+fn a_secured_kafka_is_reached_by_reference() {
+    let kafka = "kafka: {bootstrapServers: 'other:9093', tls: {caSecretRef: {name: authorities, key: root.pem}, \
+                 certificateSecretRef: {name: own}}, sasl: {mechanism: SCRAM-SHA-512, secretRef: {name: fraud-user}}}";
+    let secured = check(&JOB.replace("replicas: 2", kafka)).expect("valid");
+    assert!(secured.manifests.contains("SCRAM-SHA-512"), "workers take protocol and mechanism from their manifests");
+    let builder = Builder::new(&secured, job(JOB).controller_owner_ref(&()).expect("a UID"));
+    for child in [builder.stateful_set(1), builder.preflight(1, 1), builder.retirement(1)] {
+        let pod = &child.json["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        let args: Vec<&str> =
+            container["args"].as_array().expect("args").iter().filter_map(|arg| arg.as_str()).collect();
+        for setting in [
+            "ssl.ca.location=/etc/freshet/kafka/kafka-ca/authorities/root.pem",
+            "ssl.certificate.location=/etc/freshet/kafka/kafka-certificate/own/tls.crt",
+            "ssl.key.location=/etc/freshet/kafka/kafka-certificate/own/tls.key",
+        ] {
+            assert!(args.windows(2).any(|pair| pair == ["--kafka-setting", setting]), "no {setting} in {args:?}");
+        }
+        let env = container["env"].as_array().expect("env");
+        for (name, key) in [("FRESHET_KAFKA_SASL_USERNAME", "username"), ("FRESHET_KAFKA_SASL_PASSWORD", "password")] {
+            let variable = env.iter().find(|env| env["name"] == name).expect("a credential");
+            let from = &variable["valueFrom"]["secretKeyRef"];
+            assert_eq!((&from["name"], &from["key"]), (&"fraud-user".into(), &key.into()));
+        }
+        for (volume, secret) in [("kafka-ca", "authorities"), ("kafka-certificate", "own")] {
+            let named = |list: &serde_json::Value| {
+                list.as_array().expect("a list").iter().find(|it| it["name"] == volume).cloned()
+            };
+            assert_eq!(named(&pod["volumes"]).expect("a volume")["secret"]["secretName"], secret);
+            let path = format!("/etc/freshet/kafka/{volume}/{secret}");
+            assert_eq!(named(&container["volumeMounts"]).expect("a mount")["mountPath"], path.as_str());
+        }
+    }
+    // The operator's default is as if the job had named it.
+    let more = ["--kafka-tls", "--kafka-ca-secret=ca", "--kafka-sasl-mechanism=PLAIN", "--kafka-sasl-secret=user"];
+    let config = Config::parse_from(DEFAULTS.iter().chain(&more));
+    let valid = validate(&job(JOB), &topics(), &config, "cluster-1").expect("valid");
+    assert_eq!(valid.pods.kafka.sasl.as_ref().map(|sasl| sasl.secret_ref.name.as_str()), Some("user"));
+    assert_eq!(valid.pods.kafka.tls.and_then(|tls| tls.ca_secret_ref).map(|ca| ca.key).as_deref(), Some("ca.crt"));
 }
 
 /// Workers read another plan from the generation log: their pods must stay as they are.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use freshet::manifest::{self, Severity};
 use freshet_crds::reasons::{Reason, SPEC_INVALID, TOPIC_NOT_FOUND};
-use freshet_crds::{DesiredState, SecretRef, StreamJob, StreamJobSpec, TemplateSpec, Topic, defaults};
+use freshet_crds::{DesiredState, KafkaSpec, SecretRef, StreamJob, StreamJobSpec, TemplateSpec, Topic, defaults};
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -55,6 +55,8 @@ pub struct Pods {
     pub image_pull_policy: String,
     /// Secrets that it is pulled with.
     pub image_pull_secrets: Vec<String>,
+    /// How they reach Kafka.
+    pub kafka: KafkaSpec,
     /// The user's own ServiceAccount.
     pub service_account: Option<String>,
     /// The Secret with the credentials of an S3 store.
@@ -173,14 +175,11 @@ fn resolve(spec: &StreamJobSpec, config: &Config, cluster_id: &str) -> Result<(M
             resolved.insert(field.to_owned(), value.clone());
         }
     }
-    if !resolved.contains_key("kafka") {
-        let servers = config.kafka.as_ref().ok_or_else(|| {
-            invalid(
-                "spec.kafka is missing, and the operator has no default: set spec.kafka.bootstrapServers".to_owned(),
-            )
-        })?;
-        resolved.insert("kafka".to_owned(), json!({ "bootstrapServers": servers }));
-    }
+    let kafka = spec.kafka.clone().or_else(|| config.default_kafka()).ok_or_else(|| {
+        invalid("spec.kafka is missing, and the operator has no default: set spec.kafka.bootstrapServers".to_owned())
+    })?;
+    let whole = serde_json::to_value(&kafka).map_err(|error| invalid(format!("spec.kafka can't be read: {error}")))?;
+    resolved.insert("kafka".to_owned(), whole);
     let secret: Option<SecretRef>;
     if let Some(checkpoint) = &spec.checkpoint {
         if !checkpoint.url.starts_with("s3://") {
@@ -212,6 +211,7 @@ fn resolve(spec: &StreamJobSpec, config: &Config, cluster_id: &str) -> Result<(M
         image: config.runtime_image.clone(),
         image_pull_policy: config.image_pull_policy.clone(),
         image_pull_secrets: config.image_pull_secret.clone(),
+        kafka,
         service_account: spec.service_account_name.clone(),
         s3_secret,
         places: hex(&Sha256::digest(places))[..12].to_owned(),

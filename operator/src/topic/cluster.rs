@@ -27,6 +27,7 @@ use prometheus::{IntCounterVec, Opts};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::decide::{KafkaTopic, Seen};
+use super::secured::Secured;
 use super::wanted::Access;
 use crate::clock;
 
@@ -50,21 +51,22 @@ pub struct Clusters(Arc<All>);
 struct All {
     known: Mutex<HashMap<Access, Cluster>>,
     requests: IntCounterVec,
+    secured: Secured,
 }
 
 impl Clusters {
-    /// None yet.
+    /// None yet; one of them may need what `secured` says.
     ///
     /// # Panics
     /// Never: the metric's name is valid.
     #[must_use]
-    pub fn new(registry: &prometheus::Registry) -> Self {
+    pub fn new(registry: &prometheus::Registry, secured: Secured) -> Self {
         let opts = Opts::new("freshet_operator_kafka_requests_total", "Requests to Kafka, each for many topics.");
         let requests = IntCounterVec::new(opts, &["request", "outcome"]).expect("a valid name");
         if let Err(error) = registry.register(Box::new(requests.clone())) {
             tracing::warn!(%error, "requests to Kafka are not counted");
         }
-        Self(Arc::new(All { known: Mutex::default(), requests }))
+        Self(Arc::new(All { known: Mutex::default(), requests, secured }))
     }
 
     /// The cluster behind `access`. Contacts nobody yet.
@@ -79,6 +81,7 @@ impl Clusters {
         }
         let mut config = KafkaConfig::new(&access.bootstrap_servers, "freshet-operator");
         config.request_timeout = LIMIT;
+        config.extra = self.0.secured.settings(&access.bootstrap_servers);
         let admin = Admin::connect(&config).map_err(|error| AdminError {
             trouble: Trouble::Refused,
             code: "_INVALID_ARG".to_owned(),

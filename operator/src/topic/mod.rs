@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod decide;
 pub mod difference;
 pub mod reconcile;
+pub mod secured;
 pub mod status;
 pub mod users;
 pub mod wanted;
@@ -43,6 +44,7 @@ use crate::watch::Change;
 use claims::Claims;
 use cluster::Clusters;
 use reconcile::Topics;
+use secured::Secured;
 
 /// Passes side by side: they wait for answers from Kafka that many of them share.
 const AT_ONCE: u16 = 256;
@@ -69,7 +71,11 @@ pub async fn control(context: Context, watches: Watches, stopping: watch::Receiv
         clock: context.clock.clone(),
         stopping,
     };
-    let clusters = Clusters::new(context.metrics.registry());
+    let secured = Secured::of(&context.config).unwrap_or_else(|error| {
+        tracing::error!(%error, "Kafka is asked without credentials");
+        Secured::default()
+    });
+    let clusters = Clusters::new(context.metrics.registry(), secured);
     let waiting = waiting_for_jobs(&watches);
     let topics = Arc::new(Topics::new(context, watches.clone(), clusters, claims));
     drive(setup, &watches.topics, vec![rivals, waiting], topics).await;
