@@ -86,7 +86,7 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
     let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
     let spec = &job.spec;
     let (resolved, pods) = resolve(spec, config, cluster_id)?;
-    let mut manifests = document("StreamJob", &name, &namespace, Value::Object(resolved))?;
+    let mut manifests = document("StreamJob", &name, &namespace, &Value::Object(resolved))?;
     let mut used = Vec::new();
     let mut meant: Vec<&Arc<Topic>> = topics.iter().filter(|topic| names(spec, topic)).collect();
     // A store has no order, and the revision must not hang on one.
@@ -100,7 +100,7 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
             "schema": topic.spec.schema,
         });
         manifests += "---\n";
-        manifests += &document("Topic", &topic_name, &namespace, without_nulls(spec))?;
+        manifests += &document("Topic", &topic_name, &namespace, &without_nulls(spec))?;
         used.push(topic_name);
     }
 
@@ -152,7 +152,7 @@ pub fn remnant(job: &StreamJob, config: &Config, cluster_id: &str) -> Result<Val
     // A manifest has some.
     resolved.insert("sql".to_owned(), json!("-- none"));
     Ok(Valid {
-        manifests: document("StreamJob", &name, &namespace, Value::Object(resolved))?,
+        manifests: document("StreamJob", &name, &namespace, &Value::Object(resolved))?,
         name,
         namespace,
         uid: job.uid().unwrap_or_default(),
@@ -269,7 +269,7 @@ fn sql_place(diagnostics: &manifest::Diagnostics, item: &manifest::Diagnostic) -
 }
 
 /// A resource as a manifest.
-fn document(kind: &str, name: &str, namespace: &str, spec: Value) -> Result<String, Refusal> {
+fn document(kind: &str, name: &str, namespace: &str, spec: &Value) -> Result<String, Refusal> {
     let metadata = json!({ "name": name, "namespace": namespace });
     yaml(&json!({ "apiVersion": freshet_crds::API_VERSION, "kind": kind, "metadata": metadata, "spec": spec }))
 }
