@@ -80,6 +80,7 @@ simulate: ## The simulation (SEEDS=2000, FIRST_SEED=1, ARGS="--trace")
 .PHONY: soak
 soak: servers ## Long versions of the tests: more seeds, more kills (KILLS=1000)
 	$(MAKE) --no-print-directory simulate SEEDS=100000
+	FRESHET_SOAK=1 cargo test -p freshet-sql --test planner no_clause_is_left_out
 	$(LAB) soak --kills $(KILLS)
 
 .PHONY: fmt

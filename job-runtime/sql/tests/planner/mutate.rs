@@ -240,10 +240,13 @@ proptest! {
     }
 }
 
-/// Every clause at every place of every accepted statement changes what is planned, or is refused: some hundred
-/// thousand plans.
+/// Every clause at every place of every accepted statement changes what is planned, or is refused. Those are some hundred
+/// thousand plans, and more than a minute: of them every seventeenth, and all in `make soak`.
 #[test]
 fn no_clause_is_left_out() {
+    #[allow(clippy::disallowed_methods, reason = "a test has no arguments")]
+    let every = if std::env::var_os("FRESHET_SOAK").is_some() { 1 } else { 17 };
+    let mut number = 0;
     let mut left_out = Vec::new();
     for case in accepted() {
         let planned = outcome(&case.out, &case.sql).expect("an accepted statement");
@@ -256,6 +259,10 @@ fn no_clause_is_left_out() {
             }
             for clause in CLAUSES {
                 let sql = with_clause(&pieces, at, clause);
+                number += 1;
+                if number % every != 0 {
+                    continue;
+                }
                 if unread && clause == "WHERE 1 = 2" {
                     continue;
                 }
