@@ -297,6 +297,9 @@ pub fn page() -> String {
          A reason stands in a resource's conditions and in what a worker says of itself. With *good* reasons \
          `Ready` is True; with *passing* ones `Reconciling` is True, and it may heal by itself; with *stalled* ones \
          `Stalled` is True, and a person must act.\n\n\
+         *A new lineage* is begun by a job that is deleted with its state and applied again: on a cluster with \
+         `spec.deletionPolicy: Delete`, elsewhere by `freshet retire DIR`. It begins to read where `spec.startFrom` says, and \
+         writes again what the former one has written.\n\n\
          | reason | kind | what it means | what to do |\n| --- | --- | --- | --- |\n",
     );
     for reason in ALL {
