@@ -31,6 +31,7 @@ pub mod definition;
 pub mod duration;
 pub mod patterns;
 pub mod reasons;
+pub mod reference;
 pub mod rules;
 mod status;
 mod streamjob;

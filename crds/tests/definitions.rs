@@ -26,13 +26,14 @@ fn committed_files_are_what_the_types_give() {
 }
 
 #[test]
-fn the_page_of_reasons_is_up_to_date() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reasons.md");
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        committed == freshet_crds::reasons::page(),
-        "docs/reasons.md is not what crds/src/reasons.rs gives; run: cargo run -p freshet-crds --bin crdgen"
-    );
+fn generated_pages_are_up_to_date() {
+    for (page, text) in
+        [("reasons", freshet_crds::reasons::page()), ("manifest-reference", freshet_crds::reference::page())]
+    {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{page}.md"));
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == text, "docs/{page}.md is out of date; run: cargo run -p freshet-crds --bin crdgen");
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Writes what is generated from this crate's types into the checkout that is the current folder: the
-//! CustomResourceDefinitions (for `kubectl apply` and for the chart), and the page of reasons.
+//! CustomResourceDefinitions (for `kubectl apply` and for the chart), and the pages of reasons and of fields.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut files = vec![("docs/reasons.md".to_owned(), freshet_crds::reasons::page())];
+    let mut files = vec![
+        ("docs/reasons.md".to_owned(), freshet_crds::reasons::page()),
+        ("docs/manifest-reference.md".to_owned(), freshet_crds::reference::page()),
+    ];
     for definition in freshet_crds::definition::definitions() {
         files.extend(definition.paths().map(|path| (path, definition.yaml())));
     }
