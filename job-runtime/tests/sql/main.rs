@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "examples/sql_against_postgres.rs uses the rest")]
 mod events;
 mod functions;
+mod limits;
 mod oracle;
 #[allow(dead_code, reason = "examples/sql_against_postgres.rs uses the rest")]
 mod queries;
