@@ -160,8 +160,8 @@ impl Watches {
         let (client, namespace) = (&context.client, context.config.watch_namespace.as_deref());
         let config = kube::runtime::watcher::Config::default;
         Self {
-            jobs: Watched::start(api(client, namespace), config(), tasks),
-            topics: Watched::start(api(client, namespace), config(), tasks),
+            jobs: Watched::start(api(client, namespace), config(), tasks, |_| {}),
+            topics: Watched::start(api(client, namespace), config(), tasks, |_| {}),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! throughput.rs   processor time of records: pass-through, windows; the bare loop beside it
 //! latency.rs      from a record's writing to its result's reading; from a kill to the next output
 //! rest.rs         memory, an idle job, epochs while state grows
+//! topics.rs       Topics on a real API server, until they are Ready
 //! bare.rs         the yardstick, run as a process of its own
 //! process.rs      what processes use
 //! ```
@@ -14,6 +15,7 @@ mod latency;
 mod process;
 mod rest;
 mod throughput;
+mod topics;
 
 use std::path::Path;
 
@@ -39,6 +41,8 @@ pub enum Figure {
     Idle,
     /// How long epochs take while the number of keys grows.
     Epoch,
+    /// How fast a thousand Topics converge on an API server, and what the operator costs then.
+    Topics,
 }
 
 /// A line of the table.
@@ -104,5 +108,6 @@ fn measure(binary: &Path, figure: Figure) -> Result<Vec<Line>, LabError> {
         Figure::Recovery => latency::recovery(&place),
         Figure::Idle => rest::idle(&place),
         Figure::Epoch => rest::epochs(&place),
+        Figure::Topics => topics::topics(&place),
     }
 }

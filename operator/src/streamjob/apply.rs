@@ -1,8 +1,10 @@
 //! Does IO: carries a decision out. Every write is idempotent or guarded by the version that it was decided on, and
 //! touches nothing that is not the job's.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use freshet_crds::StreamJob;
-use freshet_crds::control::Assignment;
+use freshet_crds::control::{Assignment, PreflightReport};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -10,13 +12,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::build::{Builder, Child, ChildKind, differs};
+use super::build::{Builder, Child, ChildKind, differs, holds_more};
 use super::decide::Action;
 use super::facts::{Facts, Legacy};
 use super::names;
 use super::observe::Children;
+use super::shapes::Shapes;
 use super::validate::Valid;
 use super::workers::{WorkerError, Workers};
 use crate::context::FIELD_MANAGER;
@@ -92,6 +95,8 @@ pub struct Applier<'a> {
     pub facts: &'a Facts,
     /// The job's control token.
     pub token: &'a str,
+    /// What the API server makes of what is applied.
+    pub shapes: &'a Shapes,
 }
 
 impl Applier<'_> {
@@ -101,6 +106,7 @@ impl Applier<'_> {
     /// [`ApplyError`] of the first that failed; those behind it were not begun.
     pub async fn run(&self, actions: &[Action]) -> Result<Done, ApplyError> {
         let mut done = Done::default();
+        let mut accepted = self.facts.accepted.as_ref().map(|accepted| &accepted.report);
         for action in actions {
             match action {
                 Action::AddFinalizer => done.written = self.finalizer(true).await?.map(Box::new),
@@ -124,14 +130,20 @@ impl Applier<'_> {
                     self.ensure(&builder.retirement_manifests()).await?;
                     self.ensure(&builder.retirement(*attempt)).await?;
                 }
-                Action::RemovePreflights(names) => {
-                    for name in names {
+                Action::RemovePreflights { jobs, manifests } => {
+                    for name in jobs {
                         self.delete::<Job>(name, &DeleteParams::background()).await?;
                     }
-                    self.remove_candidates().await?;
+                    for name in manifests {
+                        self.delete::<ConfigMap>(name, &DeleteParams::background()).await?;
+                    }
                 }
-                Action::Accept(report) => self.ensure(&self.builder()?.manifests(report)).await?,
-                Action::ApplyWorkers { pods } => self.workers(*pods).await?,
+                Action::Accept(report) => {
+                    self.ensure(&self.builder()?.manifests(report)).await?;
+                    // What was accepted before is not written over it.
+                    accepted = None;
+                }
+                Action::ApplyWorkers { pods } => self.workers(*pods, accepted).await?,
                 Action::ResizeWorkers { pods } => self.resize(*pods).await?,
                 Action::HandOut { slots } => done.handed_out = Some(self.hand_out(*slots).await?),
                 Action::ForceDelete { pod } => {
@@ -152,11 +164,10 @@ impl Applier<'_> {
         self.job.controller_owner_ref(&()).ok_or(ApplyError::NoSpec)
     }
 
-    async fn workers(&self, pods: u32) -> Result<(), ApplyError> {
+    /// `accepted`: the report beside the manifests, where they were not written just now.
+    async fn workers(&self, pods: u32, accepted: Option<&PreflightReport>) -> Result<(), ApplyError> {
         let builder = self.builder()?;
-        if let Some(account) = builder.service_account() {
-            self.ensure(&account).await?;
-        }
+        let stamp = self.stamp(self.valid.ok_or(ApplyError::NoSpec)?, pods);
         // Not watched, since the operator reads no Secrets: made wherever a pod may lack it.
         let all_ready = self.facts.asked_pods == Some(pods)
             && self.facts.workers.len() >= pods as usize
@@ -164,18 +175,41 @@ impl Applier<'_> {
         if !all_ready || !self.children.secret_made {
             self.make_secret(&builder.secret(self.token)).await?;
         }
-        if let Some(accepted) = &self.facts.accepted {
-            self.ensure(&builder.manifests(&accepted.report)).await?;
+        if accepted.is_some() && self.shapes.is_settled(self.job, stamp) {
+            return Ok(());
         }
-        self.ensure(&builder.service()).await?;
-        self.ensure(&builder.disruption_budget()).await?;
-        self.ensure(&builder.stateful_set(pods)).await
+        if let Some(account) = builder.service_account() {
+            self.ensure(&account).await?;
+        }
+        let mut wrote = false;
+        if let Some(report) = accepted {
+            wrote |= self.ensure(&builder.manifests(report)).await?;
+        }
+        wrote |= self.ensure(&builder.service()).await?;
+        wrote |= self.ensure(&builder.disruption_budget()).await?;
+        wrote |= self.ensure(&builder.stateful_set(pods)).await?;
+        if !wrote {
+            self.shapes.settle(self.job, stamp);
+        }
+        Ok(())
     }
 
-    /// Writes a child where it is missing or not as it should be.
-    async fn ensure(&self, child: &Child) -> Result<(), ApplyError> {
+    /// What the workers' children hang on, and the versions in which they are.
+    fn stamp(&self, valid: &Valid, pods: u32) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.job.metadata.generation, &valid.manifests, pods).hash(&mut hasher);
+        self.children.versions().for_each(|version| version.hash(&mut hasher));
+        hasher.finish()
+    }
+
+    /// Writes a child where it is missing or not as it should be, and says whether it did.
+    async fn ensure(&self, child: &Child) -> Result<bool, ApplyError> {
         match self.children.json(child.kind, &child.name) {
-            Some(actual) if !differs(&child.json, &actual) => return Ok(()),
+            Some(actual) if !differs(&child.json, &actual) => return Ok(false),
+            // As the API server has written it.
+            Some(actual) if self.shapes.known(self.job, child).is_some_and(|known| !differs(&known, &actual)) => {
+                return Ok(false);
+            }
             Some(_) => {}
             None => {
                 // The store may be behind, or not see a foreign object: a look before the first write.
@@ -187,16 +221,34 @@ impl Applier<'_> {
                 }
             }
         }
-        self.apply(child).await
+        self.apply(child).await?;
+        Ok(true)
     }
 
     async fn apply(&self, child: &Child) -> Result<(), ApplyError> {
-        let (_, kind) = child.kind.names();
         let by = PatchParams::apply(FIELD_MANAGER).force();
-        let written = self.api(child.kind).patch(&child.name, &by, &Patch::Apply(&child.json)).await;
-        written.map_err(|source| self.error("writing", kind, &child.name, source))?;
-        self.metrics.wrote(kind, "apply");
+        let mut written = self.write(child, &by, &Patch::Apply(&child.json), "apply").await?;
+        if holds_more(&child.json, &written) {
+            // Server-side apply leaves in a list of ours what others put there; this takes it out.
+            let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            written = self.write(child, &by, &Patch::Merge(&child.json), "patch").await?;
+        }
+        self.shapes.learn(self.job, child, &written);
         Ok(())
+    }
+
+    async fn write(
+        &self,
+        child: &Child,
+        by: &PatchParams,
+        patch: &Patch<&Value>,
+        verb: &'static str,
+    ) -> Result<Value, ApplyError> {
+        let (_, kind) = child.kind.names();
+        let failed = |source| self.error("writing", kind, &child.name, source);
+        let written = self.api(child.kind).patch(&child.name, by, patch).await.map_err(failed)?;
+        self.metrics.wrote(kind, verb);
+        serde_json::to_value(&written).map_err(|error| failed(kube::Error::SerdeError(error)))
     }
 
     /// Only makes it: one that is there is left as it is, and what it holds is not read.
@@ -259,16 +311,6 @@ impl Applier<'_> {
             Err(error) if is_gone(&error) => Ok(None),
             Err(source) => Err(self.error("changing the finalizers of", "StreamJob", &self.job.name_any(), source)),
         }
-    }
-
-    /// Removes what former revisions' preflights read.
-    async fn remove_candidates(&self) -> Result<(), ApplyError> {
-        let Some(valid) = self.valid else { return Ok(()) };
-        let kept = names::preflight_manifests(&valid.name, &valid.revision);
-        for name in self.children.candidates().filter(|name| *name != kept) {
-            self.delete::<ConfigMap>(&name, &DeleteParams::background()).await?;
-        }
-        Ok(())
     }
 
     async fn delete<K>(&self, name: &str, how: &DeleteParams) -> Result<(), ApplyError>

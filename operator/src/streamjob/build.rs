@@ -36,7 +36,7 @@ const PREFLIGHT_SECONDS: i64 = 300;
 const PREFLIGHT_KEPT_SECONDS: i32 = 3_600;
 
 /// A kind of child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChildKind {
     /// A core ServiceAccount.
     ServiceAccount,
@@ -474,5 +474,19 @@ pub fn differs(desired: &Value, actual: &Value) -> bool {
                 || desired.iter().zip(actual).any(|(desired, actual)| differs(desired, actual))
         }
         (desired, actual) => desired != actual,
+    }
+}
+
+/// Whether a list of `actual` holds more than the list of `desired` at its place.
+#[must_use]
+pub fn holds_more(desired: &Value, actual: &Value) -> bool {
+    match (desired, actual) {
+        (Value::Object(desired), Value::Object(actual)) => {
+            desired.iter().any(|(name, value)| actual.get(name).is_some_and(|actual| holds_more(value, actual)))
+        }
+        (Value::Array(desired), Value::Array(actual)) => {
+            actual.len() > desired.len() || desired.iter().zip(actual).any(|(one, other)| holds_more(one, other))
+        }
+        _ => false,
     }
 }

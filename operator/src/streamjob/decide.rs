@@ -23,6 +23,7 @@ use freshet_crds::control::{PreflightReport, WorkerPhase};
 use freshet_crds::reasons::Kind;
 
 use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState};
+use super::names;
 use super::pods::Trouble;
 use super::validate::{Refusal, Valid};
 
@@ -119,8 +120,13 @@ pub enum Action {
         /// How many slots the assignment is to have.
         slots: u32,
     },
-    /// Remove preflight Jobs that nobody reads any more.
-    RemovePreflights(Vec<String>),
+    /// Remove what nobody reads any more of preflights.
+    RemovePreflights {
+        /// Jobs, by name.
+        jobs: Vec<String>,
+        /// ConfigMaps that they read.
+        manifests: Vec<String>,
+    },
     /// Write the workers' ConfigMap: the revision is accepted.
     Accept(Box<PreflightReport>),
     /// Make or mend the workers' children, with so many pods.
@@ -171,11 +177,11 @@ pub fn decide(facts: &Facts, deletion_deadline_ms: i64) -> Decision {
         Ok(valid) if valid.suspended => suspend(facts, &mut actions),
         Ok(valid) => run(facts, valid, &mut actions),
     };
-    let stale = stale_preflights(facts);
-    if !stale.is_empty() {
+    let (jobs, manifests) = (stale_preflights(facts), stale_candidates(facts));
+    if !jobs.is_empty() || !manifests.is_empty() {
         // First, so that no report of a former revision is there once another one is accepted: should the spec go
         // back to it, it is looked at anew.
-        actions.insert(0, Action::RemovePreflights(stale));
+        actions.insert(0, Action::RemovePreflights { jobs, manifests });
     }
     Decision { stage, actions }
 }
@@ -344,6 +350,13 @@ fn stale_preflights(facts: &Facts) -> Vec<String> {
     let stale =
         facts.preflights.iter().filter(|preflight| preflight.revision != valid.revision || preflight.attempt < kept);
     stale.map(|preflight| preflight.name.clone()).collect()
+}
+
+/// ConfigMaps of preflights of other revisions.
+fn stale_candidates(facts: &Facts) -> Vec<String> {
+    let Ok(valid) = &facts.valid else { return Vec::new() };
+    let kept = names::preflight_manifests(&valid.name, &valid.revision);
+    facts.candidates.iter().filter(|name| **name != kept).cloned().collect()
 }
 
 /// The revision is accepted: pods and assignment.

@@ -29,6 +29,8 @@ pub struct Facts {
     pub workers: Vec<WorkerFact>,
     /// Preflights that are there, of all revisions.
     pub preflights: Vec<PreflightFact>,
+    /// Names of the ConfigMaps that preflights read, of all revisions.
+    pub candidates: Vec<String>,
     /// What is to become of what the job leaves, once it is deleted.
     pub legacy: Legacy,
 }

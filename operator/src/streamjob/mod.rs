@@ -13,6 +13,7 @@ pub mod names;
 pub mod observe;
 pub mod pods;
 pub mod remembered;
+pub mod shapes;
 pub mod status;
 pub mod tale;
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod tests;
 pub mod validate;
 pub mod workers;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ use decide::{Action, Decision, Stage, decide};
 use facts::Facts;
 use observe::{ChildWatches, Eyes};
 use remembered::Remembered;
+use shapes::Shapes;
 use workers::Workers;
 
 /// The kind's name in metrics and logs.
@@ -55,6 +57,11 @@ const KIND: &str = "StreamJob";
 const SOON: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(5);
 const RESTING: Duration = Duration::from_secs(60);
+
+/// How often it is tried to make a job's Secret again, which may have been deleted, ms: at least this, and so much for
+/// each job.
+const SECRET_MS: i64 = 20_000;
+const SECRET_EACH_MS: i64 = 100;
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +104,8 @@ pub async fn control(context: Context, watches: Watches, key: ControlKey, stoppi
         clock: context.clock.clone(),
         stopping,
     };
-    let triggers = triggers(&watches, &children);
+    let remembered = Arc::new(Remembered::default());
+    let triggers = triggers(&watches, &children, &remembered);
     let jobs = watches.jobs.clone();
     let reconciler = Reconciler {
         context,
@@ -107,13 +115,21 @@ pub async fn control(context: Context, watches: Watches, key: ControlKey, stoppi
         key,
         written: Mutex::default(),
         secrets: Mutex::default(),
-        remembered: Remembered::default(),
+        remembered,
+        shapes: Shapes::default(),
     };
     let metrics = reconciler.context.metrics.clone();
     tokio::select! {
         () = controller::drive(setup, &jobs, triggers, Arc::new(reconciler)) => {}
         () = counted(&jobs, &metrics) => {}
     }
+}
+
+/// StreamJobs alone, with watches of their own: what a test of this room needs of an operator.
+pub async fn alone(context: Context, key: ControlKey, stopping: watch::Receiver<bool>) {
+    let mut tasks = JoinSet::new();
+    let watches = Watches::start(&context, &mut tasks);
+    control(context, watches, key, stopping).await;
 }
 
 /// Counts the jobs for the metrics, again and again.
@@ -132,8 +148,8 @@ async fn counted(jobs: &Watched<StreamJob>, metrics: &Metrics) {
     }
 }
 
-/// Children name their job by a label; a Topic concerns the jobs of its namespace.
-fn triggers(watches: &Watches, children: &ChildWatches) -> Vec<Triggers<StreamJob>> {
+/// Children name their job by a label; a Topic concerns the jobs of its namespace that name it.
+fn triggers(watches: &Watches, children: &ChildWatches, remembered: &Arc<Remembered>) -> Vec<Triggers<StreamJob>> {
     fn owner<K: Resource<DynamicType = ()>>(child: &K) -> Vec<ObjectRef<StreamJob>> {
         let job = child.labels().get(names::INSTANCE);
         let namespace = child.namespace();
@@ -142,14 +158,20 @@ fn triggers(watches: &Watches, children: &ChildWatches) -> Vec<Triggers<StreamJo
     let store = watches.jobs.store.clone();
     let every =
         move || -> Vec<ObjectRef<StreamJob>> { store.state().iter().map(|job| ObjectRef::from_obj(&**job)).collect() };
-    let store = watches.jobs.store.clone();
+    let (store, changed) = (watches.jobs.store.clone(), Arc::clone(remembered));
     let of_topic = move |topic: &Topic| -> Vec<ObjectRef<StreamJob>> {
+        changed.topic_changed();
         let namespace = topic.namespace();
-        let jobs = store.state_filter(|job| job.namespace() == namespace);
+        let jobs = store.state_filter(|job| job.namespace() == namespace && validate::names(&job.spec, topic));
         jobs.iter().map(|job| ObjectRef::from_obj(&**job)).collect()
     };
+    let (all, changed) = (every.clone(), Arc::clone(remembered));
+    let of_topics = move || {
+        changed.topic_changed();
+        all()
+    };
     vec![
-        controller::triggers(&watches.topics, of_topic, every.clone()),
+        controller::triggers(&watches.topics, of_topic, of_topics),
         controller::triggers(&children.accounts, owner, every.clone()),
         controller::triggers(&children.config_maps, owner, every.clone()),
         controller::triggers(&children.services, owner, every.clone()),
@@ -168,9 +190,10 @@ struct Reconciler {
     key: ControlKey,
     /// Jobs as this process wrote them last, by UID: the watch may be behind.
     written: Mutex<HashMap<String, Arc<StreamJob>>>,
-    /// UIDs of jobs whose Secret this process has made, or found there.
-    secrets: Mutex<HashSet<String>>,
-    remembered: Remembered,
+    /// When this process last made a job's Secret, or found it there, by the job's UID; ms since the Unix epoch.
+    secrets: Mutex<HashMap<String, i64>>,
+    remembered: Arc<Remembered>,
+    shapes: Shapes,
 }
 
 impl Reconcile<StreamJob> for Reconciler {
@@ -189,7 +212,7 @@ impl Reconcile<StreamJob> for Reconciler {
             token: &token,
         };
         let (facts, mut children) = eyes.look(&job).await;
-        children.secret_made = lock(&self.secrets).contains(&uid);
+        children.secret_made = self.secret_was_seen(&uid, facts.now_ms);
         let deadline = i64::try_from(self.context.config.deletion_deadline.as_millis()).unwrap_or(i64::MAX);
         let decision = decide(&facts, deadline);
         tracing::debug!(job = job.name_any(), stage = ?decision.stage, actions = ?decision.actions, "decided");
@@ -202,13 +225,15 @@ impl Reconcile<StreamJob> for Reconciler {
             children: &children,
             facts: &facts,
             token: &token,
+            shapes: &self.shapes,
         };
         // While a pass ends in the finalizer's going, the story and the status come first.
         let (last, first): (Vec<Action>, Vec<Action>) =
             decision.actions.iter().cloned().partition(|action| matches!(action, Action::RemoveFinalizer { .. }));
         let mut done = applier.run(&first).await;
-        if done.is_ok() && first.iter().any(|action| matches!(action, Action::ApplyWorkers { .. })) {
-            lock(&self.secrets).insert(uid.clone());
+        let applied = done.is_ok() && first.iter().any(|action| matches!(action, Action::ApplyWorkers { .. }));
+        if applied && !children.secret_made {
+            lock(&self.secrets).insert(uid.clone(), facts.now_ms);
         }
         let happened = tale::told(&job, &facts, &decision, done.as_ref().ok());
         let written = done.as_mut().ok().and_then(|done| done.written.take());
@@ -222,13 +247,23 @@ impl Reconcile<StreamJob> for Reconciler {
             lock(&self.written).remove(&uid);
             lock(&self.secrets).remove(&uid);
             self.remembered.forget(&uid);
+            self.shapes.forget(&uid);
             return Ok(Pass { outcome: Outcome::Settled, again: RESTING });
         }
-        Ok(next_look(&facts, &decision, &done))
+        let pass = next_look(&facts, &decision, &done);
+        Ok(if pass.again == STEADY { Pass { again: steady(self.watches.jobs.store.len()), ..pass } } else { pass })
     }
 }
 
 impl Reconciler {
+    /// Whether the job's Secret was there a short while ago. The operator can't read Secrets: it looks by trying to make
+    /// it, less often where there are many.
+    fn secret_was_seen(&self, uid: &str, now_ms: i64) -> bool {
+        let secrets = lock(&self.secrets);
+        let every = i64::try_from(secrets.len()).unwrap_or(i64::MAX).saturating_mul(SECRET_EACH_MS).max(SECRET_MS);
+        secrets.get(uid).is_some_and(|seen| now_ms - seen < every)
+    }
+
     /// The newer of what the watch shows and what was written last.
     fn newest(&self, seen: Arc<StreamJob>) -> Arc<StreamJob> {
         let mut written = lock(&self.written);
@@ -280,6 +315,13 @@ impl Reconciler {
         }
         Ok(())
     }
+}
+
+/// How often workers are asked that run: less often where there are many jobs, so that asking does not become all that
+/// the operator does. Their pods' readiness is watched beside.
+fn steady(jobs: usize) -> Duration {
+    let each = Duration::from_millis(10).saturating_mul(u32::try_from(jobs).unwrap_or(u32::MAX));
+    each.clamp(STEADY, 3 * STEADY)
 }
 
 /// When to look again.

@@ -23,7 +23,7 @@ pub enum Component {
 }
 
 /// The label that names the StreamJob.
-pub const INSTANCE: &str = "app.kubernetes.io/instance";
+pub use crate::watch::INSTANCE;
 /// The label that says what a child is for.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// The label that says whose tool made it.

@@ -11,6 +11,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::ObjectMeta;
 use kube::runtime::watcher;
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
@@ -57,13 +58,14 @@ impl ChildWatches {
         let (client, namespace) = (&context.client, context.config.watch_namespace.as_deref());
         let config = || watcher::Config::default().labels(MANAGED_BY);
         Self {
-            accounts: Watched::start(api(client, namespace), config(), tasks),
-            config_maps: Watched::start(api(client, namespace), config(), tasks),
-            services: Watched::start(api(client, namespace), config(), tasks),
-            stateful_sets: Watched::start(api(client, namespace), config(), tasks),
-            budgets: Watched::start(api(client, namespace), config(), tasks),
-            jobs: Watched::start(api(client, namespace), config(), tasks),
-            pods: Watched::start(api(client, namespace), config(), tasks),
+            accounts: Watched::start(api(client, namespace), config(), tasks, |_| {}),
+            config_maps: Watched::start(api(client, namespace), config(), tasks, |_| {}),
+            services: Watched::start(api(client, namespace), config(), tasks, |_| {}),
+            stateful_sets: Watched::start(api(client, namespace), config(), tasks, |_| {}),
+            budgets: Watched::start(api(client, namespace), config(), tasks, |_| {}),
+            // Of these only how they go is read.
+            jobs: Watched::start(api(client, namespace), config(), tasks, |job: &mut Job| job.spec = None),
+            pods: Watched::start(api(client, namespace), config(), tasks, |pod: &mut Pod| pod.spec = None),
         }
     }
 
@@ -82,43 +84,76 @@ impl ChildWatches {
 }
 
 /// The children of one job, as the watches have them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Children {
-    objects: BTreeMap<(ChildKind, String), Value>,
+    objects: BTreeMap<(ChildKind, String), Arc<dyn Object>>,
     /// How many of the StatefulSet's pods there are, as its controller says.
     pub pods: Option<i32>,
-    /// Whether this process has made the Secret with the control token, or found it there.
+    /// Whether this process has made the Secret with the control token, or found it there, a short while ago.
     pub secret_made: bool,
+}
+
+/// An object of any kind. It becomes JSON only where it is compared.
+trait Object: Send + Sync {
+    fn json(&self) -> Value;
+    fn meta(&self) -> &ObjectMeta;
+}
+
+impl<K: Resource + serde::Serialize + Send + Sync> Object for K {
+    fn json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_else(|error| {
+            tracing::warn!(%error, "an object can't be read");
+            Value::Null
+        })
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        Resource::meta(self)
+    }
 }
 
 impl Children {
     /// A child as it is.
     #[must_use]
     pub fn json(&self, kind: ChildKind, name: &str) -> Option<Value> {
-        self.objects.get(&(kind, name.to_owned())).cloned()
+        self.objects.get(&(kind, name.to_owned())).map(|object| object.json())
+    }
+
+    /// Names and versions of all of them: what was compared with them once need not be compared again.
+    pub fn versions(&self) -> impl Iterator<Item = (ChildKind, &str, Option<&str>)> {
+        self.objects
+            .iter()
+            .map(|((kind, name), object)| (*kind, name.as_str(), object.meta().resource_version.as_deref()))
     }
 
     /// Names of the ConfigMaps that preflights read.
     pub fn candidates(&self) -> impl Iterator<Item = String> {
-        let of_preflight = |((kind, _), object): &(&(ChildKind, String), &Value)| {
-            *kind == ChildKind::ConfigMap && object["metadata"]["labels"][names::COMPONENT] == "preflight"
+        let of_preflight = |((kind, _), object): &(&(ChildKind, String), &Arc<dyn Object>)| {
+            let component = object.meta().labels.as_ref().and_then(|labels| labels.get(names::COMPONENT));
+            *kind == ChildKind::ConfigMap
+                && component.is_some_and(|component| component == Component::Preflight.label())
         };
         self.objects.iter().filter(of_preflight).map(|((_, name), _)| name.clone())
     }
 
     fn add<K>(&mut self, kind: ChildKind, watched: &Watched<K>, job: &StreamJob)
     where
-        K: Resource<DynamicType = ()> + Clone + serde::Serialize + 'static,
+        K: Resource<DynamicType = ()> + Clone + serde::Serialize + Send + Sync + 'static,
+        K: std::fmt::Debug + serde::de::DeserializeOwned,
     {
-        for object in watched.store.state_filter(|object| belongs(object, job)) {
-            match serde_json::to_value(&*object) {
-                Ok(json) => {
-                    self.objects.insert((kind, object.name_any()), json);
-                }
-                Err(error) => tracing::warn!(%error, "an object can't be read"),
-            }
+        for object in parts(watched, job).filter(|object| belongs(&**object, job)) {
+            self.objects.insert((kind, object.name_any()), object);
         }
     }
+}
+
+/// What is labelled as a part of this job.
+fn parts<K>(watched: &Watched<K>, job: &StreamJob) -> impl Iterator<Item = Arc<K>> + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    K: std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    watched.of_instance(&job.namespace().unwrap_or_default(), &job.name_any()).into_iter()
 }
 
 /// Whether an object is a child of this very job.
@@ -156,23 +191,22 @@ impl Eyes<'_> {
     /// Looks at everything once.
     pub async fn look(&self, job: &StreamJob) -> (Facts, Children) {
         let children = self.children_of(job);
-        let namespace = job.namespace();
-        let topics = self.topics.store.state_filter(|topic| topic.namespace() == namespace);
-        let valid = self.remembered.validate(job, &topics, self.context);
-        let used = valid.as_ref().map(|valid| valid.topics.clone()).unwrap_or_default();
+        let valid = self.remembered.validate(job, self.topics, self.context);
+        let used = valid.as_ref().map(|valid| valid.topics.as_slice()).unwrap_or_default();
+        let namespace = job.namespace().unwrap_or_default();
+        let topic = |name: &String| self.topics.get(&namespace, name);
         let facts = Facts {
             now_ms: self.context.clock.now_ms(),
             created_ms: job.metadata.creation_timestamp.as_ref().map_or(0, millis),
             deleted_ms: job.metadata.deletion_timestamp.as_ref().map(millis),
             finalizer: job.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER),
-            unready_topics: used.iter().filter_map(|name| unready(name, &topics)).collect(),
-            accepted: accepted(job, &children),
-            asked_pods: children
-                .json(ChildKind::StatefulSet, &job.name_any())
-                .and_then(|set| u32::try_from(set["spec"]["replicas"].as_i64()?).ok()),
+            unready_topics: used.iter().filter_map(topic).filter_map(|topic| unready(&topic)).collect(),
+            accepted: self.accepted(job),
+            asked_pods: self.set_of(job).and_then(|set| u32::try_from(set.spec.replicas?).ok()),
             workers: self.workers_of(job).await,
             legacy: self.legacy(job, &children),
             preflights: self.preflights(job),
+            candidates: children.candidates().collect(),
             valid,
         };
         (facts, children)
@@ -187,16 +221,26 @@ impl Eyes<'_> {
         children.add(ChildKind::StatefulSet, &watches.stateful_sets, job);
         children.add(ChildKind::PodDisruptionBudget, &watches.budgets, job);
         children.add(ChildKind::Job, &watches.jobs, job);
-        children.pods = children
-            .json(ChildKind::StatefulSet, &job.name_any())
-            .and_then(|set| i32::try_from(set["status"]["replicas"].as_i64()?).ok());
+        children.pods = self.set_of(job).and_then(|set| Some(set.status.as_ref()?.replicas));
         children
+    }
+
+    fn set_of(&self, job: &StreamJob) -> Option<Arc<StatefulSet>> {
+        let set = self.children.stateful_sets.get(&job.namespace()?, &job.name_any());
+        set.filter(|set| belongs(&**set, job))
+    }
+
+    fn accepted(&self, job: &StreamJob) -> Option<Accepted> {
+        let map = self.children.config_maps.get(&job.namespace()?, &job.name_any());
+        let map = map.filter(|map| belongs(&**map, job))?;
+        let report: PreflightReport = serde_json::from_str(map.annotations().get(REPORT)?).ok()?;
+        Some(Accepted { revision: map.labels().get(names::REVISION)?.clone(), report })
     }
 
     /// All workers' pods, and what those say that can be asked, side by side.
     async fn workers_of(&self, job: &StreamJob) -> Vec<WorkerFact> {
         let secret = names::secret(&job.name_any());
-        let pods = self.children.pods.store.state_filter(|pod| is_of(pod, job, Component::Worker));
+        let pods = parts(&self.children.pods, job).filter(|pod| is_of(pod, job, Component::Worker));
         let ask = |pod: PodFact| {
             let secret = &secret;
             async move {
@@ -210,7 +254,7 @@ impl Eyes<'_> {
                 WorkerFact { pod, slot, status }
             }
         };
-        let live = pods.iter().filter(|pod| !ended(pod)).map(|pod| pods::fact(pod));
+        let live = pods.filter(|pod| !ended(pod)).map(|pod| pods::fact(&pod));
         let mut workers = join_all(live.map(ask)).await;
         workers.sort_by_key(|worker| worker.slot);
         workers
@@ -218,17 +262,21 @@ impl Eyes<'_> {
 
     /// The Jobs of `component`, each with its pod.
     fn jobs_of(&self, job: &StreamJob, component: Component) -> Vec<(Arc<Job>, Option<PodFact>)> {
-        let pods = self.children.pods.store.state_filter(|pod| is_of(pod, job, component));
-        let is_one = |child: &Job| {
+        let is_one = |child: &Arc<Job>| {
             let label = child.labels().get(names::COMPONENT).map(String::as_str);
-            belongs(child, job) && label == Some(component.label()) && child.metadata.deletion_timestamp.is_none()
+            belongs(&**child, job) && label == Some(component.label()) && child.metadata.deletion_timestamp.is_none()
         };
+        let jobs: Vec<Arc<Job>> = parts(&self.children.jobs, job).filter(is_one).collect();
+        if jobs.is_empty() {
+            return Vec::new();
+        }
+        let pods: Vec<Arc<Pod>> = parts(&self.children.pods, job).filter(|pod| is_of(pod, job, component)).collect();
         let with_pod = |child: Arc<Job>| {
             let name = child.name_any();
             let pod = pods.iter().find(|pod| pod.labels().get("job-name") == Some(&name)).map(|pod| pods::fact(pod));
             (child, pod)
         };
-        self.children.jobs.store.state_filter(is_one).into_iter().map(with_pod).collect()
+        jobs.into_iter().map(with_pod).collect()
     }
 
     fn preflights(&self, job: &StreamJob) -> Vec<PreflightFact> {
@@ -251,7 +299,7 @@ impl Eyes<'_> {
         }
         // A lineage may be there as soon as a preflight has begun.
         let begun = job.status.as_ref().is_some_and(|status| status.lineage.is_some())
-            || accepted(job, children).is_some()
+            || self.accepted(job).is_some()
             || children.candidates().next().is_some();
         if !begun {
             return Legacy::None;
@@ -276,9 +324,8 @@ fn ended(pod: &Pod) -> bool {
     phase == Some("Succeeded") && pod.metadata.deletion_timestamp.is_none()
 }
 
-fn unready(name: &str, topics: &[Arc<Topic>]) -> Option<String> {
-    let topic = topics.iter().find(|topic| topic.name_any() == name)?;
-    let status = topic.status.as_ref();
+fn unready(topic: &Topic) -> Option<String> {
+    let (name, status) = (topic.name_any(), topic.status.as_ref());
     let seen = status.is_some_and(|status| Some(status.observed_generation) == topic.metadata.generation);
     let ready = status.and_then(|status| conditions::find(&status.conditions, condition::READY));
     match ready {
@@ -286,14 +333,6 @@ fn unready(name: &str, topics: &[Arc<Topic>]) -> Option<String> {
         Some(ready) if seen => Some(format!("Topic {name} is not ready: {}: {}", ready.reason, ready.message)),
         _ => Some(format!("Topic {name} is not ready: it was not reconciled yet")),
     }
-}
-
-fn accepted(job: &StreamJob, children: &Children) -> Option<Accepted> {
-    let map = children.json(ChildKind::ConfigMap, &job.name_any())?;
-    let report = map["metadata"]["annotations"][REPORT].as_str()?;
-    let report: PreflightReport = serde_json::from_str(report).ok()?;
-    let revision = map["metadata"]["labels"][names::REVISION].as_str()?.to_owned();
-    Some(Accepted { revision, report })
 }
 
 /// How a Job of one pod ended.

@@ -14,6 +14,7 @@ use super::facts::{
     Accepted, Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementFact, RetirementState,
     WorkerFact,
 };
+use super::names;
 use super::pods::{PodFact, Trouble};
 use super::status;
 use super::tale;
@@ -169,6 +170,7 @@ fn fresh() -> Facts {
         asked_pods: None,
         workers: Vec::new(),
         preflights: Vec::new(),
+        candidates: Vec::new(),
         legacy: Legacy::Kept,
     }
 }
@@ -264,6 +266,19 @@ fn a_new_job_is_checked_before_anything_is_made() {
     assert_eq!(decided(&without).actions[0], Action::AddFinalizer);
 }
 
+fn removed(jobs: &[&str], manifests: &[&str]) -> Action {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Action::RemovePreflights { jobs: owned(jobs), manifests: owned(manifests) }
+}
+
+/// A pass that was cut off between the two leaves nothing behind.
+#[test]
+fn what_a_former_preflight_read_goes_even_where_its_job_is_gone() {
+    let own = names::preflight_manifests(&valid().name, &valid().revision);
+    let facts = Facts { candidates: vec!["former".into(), own], ..running(2) };
+    assert_eq!(decided(&facts).actions, vec![removed(&[], &["former"]), Action::ApplyWorkers { pods: 2 }]);
+}
+
 fn preflight(attempt: u32, state: PreflightState) -> PreflightFact {
     PreflightFact { name: format!("p-{attempt}"), revision: valid().revision, attempt, state }
 }
@@ -298,7 +313,7 @@ fn a_refused_preflight_is_said_and_tried_again() {
         ],
         ..fresh()
     };
-    assert_eq!(decided(&third).actions, vec![Action::RemovePreflights(vec!["p-1".into()])]);
+    assert_eq!(decided(&third).actions, vec![removed(&["p-1"], &[])]);
 }
 
 #[test]
@@ -407,7 +422,7 @@ fn reports_of_former_revisions_go_first() {
     }];
     assert_eq!(
         decided(&facts).actions,
-        vec![Action::RemovePreflights(vec!["former".into()]), Action::StartPreflight { attempt: 1, slots: 2 }]
+        vec![removed(&["former"], &[]), Action::StartPreflight { attempt: 1, slots: 2 }]
     );
 }
 

@@ -223,7 +223,8 @@ fn resolve(spec: &StreamJobSpec, config: &Config, cluster_id: &str) -> Result<(M
 
 /// Whether the job may mean this Topic: its SQL holds one of the table's names, or its dead letters go there. More
 /// than are meant do no harm; a Topic with a mistake that the job does not name must not stop it.
-fn names(spec: &StreamJobSpec, topic: &Topic) -> bool {
+#[must_use]
+pub fn names(spec: &StreamJobSpec, topic: &Topic) -> bool {
     let resource = topic.name_any();
     let table = resource.replace('-', "_");
     let sql = spec.sql.to_lowercase();
