@@ -53,6 +53,11 @@ cluster-status: ## What of it runs, where its logs are, what is wrong
 cluster-down: ## Ends it, and leaves nothing but its logs
 	@$(LAB) cluster down
 
+.PHONY: cluster-demo
+cluster-demo: lab ## The pilot under the operator on the cluster, to its exact result (FOR=20s, ARGS=…)
+	cargo build -p freshet # as users run it: without crash points
+	@$(LAB) cluster demo --for $(FOR) $(ARGS)
+
 .PHONY: e2e
 e2e: lab ## The scenarios on the lab's cluster, or on the one that KUBECONFIG names
 	@$(LAB) install tools

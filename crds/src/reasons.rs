@@ -129,6 +129,9 @@ reasons! {
     UNSCHEDULABLE = "Unschedulable", Passing,
         "No node takes a pod.",
         "The message has the scheduler's words: resources, selectors, taints.";
+    FAILED_CREATE = "FailedCreate", Passing,
+        "Kubernetes can't make a pod of the job: a quota, a ServiceAccount that is not there, an admission policy.",
+        "The message has Kubernetes' own words; change what they name, and the pod is made within seconds.";
     EVICTED = "Evicted", Passing,
         "A node removed a pod to save itself.",
         "Give the workers requests that they keep to (spec.template.resources).";

@@ -1,11 +1,12 @@
-//! `freshet-lab cluster`: up, status, down.
+//! `freshet-lab cluster`: up, demo, status, down.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 
 use crate::LabError;
+use crate::scenario::cluster::demo::{DemoOptions, demo};
 
 use super::part::{Progress, Readiness};
 use super::{Site, Spec, status, take_down, up};
@@ -21,6 +22,21 @@ pub enum ClusterTask {
         /// How many Kafka brokers it has, 1 or 3: with 3, one can die.
         #[arg(long, default_value_t = 1)]
         brokers: u8,
+    },
+    /// Run the fraud-detection pilot on it under the operator, feed it, and compare its output with a recount.
+    ///
+    /// Brings the cluster up, builds and imports images, installs the operator with Helm, applies the manifests. Run
+    /// again, the job goes on from where it is.
+    Demo {
+        /// How long it is fed.
+        #[arg(long = "for", value_name = "DURATION", default_value = "20s")]
+        feed_for: freshet_crds::Duration,
+        /// How many records are written a second.
+        #[arg(long, default_value_t = 2_000)]
+        rate: u64,
+        /// Of the generator: the same seed gives the same transactions.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Say what runs, where its logs are, and what is wrong.
     Status,
@@ -43,6 +59,10 @@ pub fn run(task: &ClusterTask) -> Result<(), LabError> {
             }
             println!("export KUBECONFIG={}", cluster.kubeconfig().display());
             Ok(())
+        }
+        ClusterTask::Demo { feed_for, rate, seed } => {
+            up(&site, &Spec::default(), &mut tell)?;
+            demo(&DemoOptions { feed_for: Duration::from_millis(feed_for.as_millis()), rate: *rate, seed: *seed })
         }
         ClusterTask::Status => tell_status(&site),
         ClusterTask::Down => {

@@ -211,7 +211,8 @@ impl Work<'_> {
             .process(batch, awake_ms, &mut self.out)
             .map_err(|error| SlotError::Engine { task: task.id.clone(), error })?;
         task.position = task.position.max(batch.next_offset);
-        task.high = batch.high;
+        // Behind the end may lie records that nobody reads, as the marks of transactions: nothing waits there.
+        task.high = if batch.at_end { batch.next_offset } else { batch.high };
         task.busy += self.slot.env.monotonic().saturating_sub(began);
         Ok(())
     }

@@ -14,7 +14,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use super::build::{Builder, Child, ChildKind, differs, holds_more};
+use super::build::{ASKED_AGAIN, Builder, Child, ChildKind, differs, holds_more};
 use super::decide::Action;
 use super::facts::{Facts, Legacy};
 use super::names;
@@ -146,6 +146,8 @@ impl Applier<'_> {
                 Action::ApplyWorkers { pods } => self.workers(*pods, accepted).await?,
                 Action::ResizeWorkers { pods } => self.resize(*pods).await?,
                 Action::HandOut { slots } => done.handed_out = Some(self.hand_out(*slots).await?),
+                Action::AskAgain => self.ask_again().await?,
+                Action::Replace { pod } => self.delete::<Pod>(pod, &DeleteParams::default()).await?,
                 Action::ForceDelete { pod } => {
                     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
                     self.delete::<Pod>(pod, &at_once).await?;
@@ -266,14 +268,23 @@ impl Applier<'_> {
     }
 
     async fn resize(&self, pods: u32) -> Result<(), ApplyError> {
+        self.patch_set("resizing", &json!({ "spec": { "replicas": pods } })).await
+    }
+
+    /// A StatefulSet that changes is looked at by its controller at once.
+    async fn ask_again(&self) -> Result<(), ApplyError> {
+        let now = self.facts.now_ms.to_string();
+        self.patch_set("touching", &json!({ "metadata": { "annotations": { ASKED_AGAIN: now } } })).await
+    }
+
+    async fn patch_set(&self, action: &'static str, patch: &Value) -> Result<(), ApplyError> {
         let name = self.job.name_any();
-        let scale = json!({ "spec": { "replicas": pods } });
         let by = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.namespace());
-        match api.patch(&name, &by, &Patch::Merge(&scale)).await {
+        match api.patch(&name, &by, &Patch::Merge(patch)).await {
             Ok(_) => self.metrics.wrote("StatefulSet", "patch"),
             Err(error) if is_gone(&error) => {}
-            Err(source) => return Err(self.error("resizing", "StatefulSet", &name, source)),
+            Err(source) => return Err(self.error(action, "StatefulSet", &name, source)),
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub const METRICS_PORT: u16 = 9400;
 pub const CONTROL_PORT: u16 = 9401;
 /// Annotation of the workers' ConfigMap: the report of the preflight that accepted it.
 pub const REPORT: &str = "freshet.dev/preflight";
+/// Annotation of the StatefulSet: when its controller was last asked to try again to make pods.
+pub const ASKED_AGAIN: &str = "freshet.dev/asked-again";
 /// The user that containers run as.
 const USER: i64 = 65_532;
 /// How long a pod stays bound to a node that does not answer, seconds.
@@ -219,7 +221,7 @@ impl<'a> Builder<'a> {
                 "timeoutSeconds": 3,
             })
         };
-        let mut container = json!({
+        let container = json!({
             "name": "worker",
             "args": args,
             "env": env,
@@ -231,9 +233,6 @@ impl<'a> Builder<'a> {
             "readinessProbe": probe("/readyz", 2, 2),
             "volumeMounts": [{ "name": "control", "mountPath": CONTROL, "readOnly": true }],
         });
-        if let Some(resources) = self.valid.pods.template.as_ref().and_then(|template| template.resources.as_ref()) {
-            container["resources"] = serde_json::to_value(resources).unwrap_or_default();
-        }
         let volume = json!({
             "name": "control",
             "secret": { "secretName": names::secret(&self.valid.name), "items": [{ "key": "token", "path": "token" }] },
@@ -276,7 +275,11 @@ impl<'a> Builder<'a> {
         });
         let candidate = names::preflight_manifests(job, revision);
         let pod = self.pod(container, &candidate, Component::Preflight, Vec::new());
-        let about = json!({ names::REVISION: revision, names::ATTEMPT: attempt.to_string() });
+        let about = json!({
+            names::REVISION: revision,
+            names::ATTEMPT: attempt.to_string(),
+            names::POD: self.valid.pods.hash(),
+        });
         self.job(&names::preflight(job, revision, attempt), Component::Preflight, &about, pod)
     }
 
@@ -393,6 +396,10 @@ impl<'a> Builder<'a> {
         let (settings, certificates) = self.certificates();
         if let Some(args) = container["args"].as_array_mut() {
             args.extend(settings.into_iter().map(Value::from));
+        }
+        // A preflight's too: a namespace with a quota takes no pod that does not say what it needs.
+        if let Some(resources) = pods.template.as_ref().and_then(|template| template.resources.as_ref()) {
+            container["resources"] = serde_json::to_value(resources).unwrap_or_default();
         }
         let mut mounts = vec![
             json!({ "name": "job", "mountPath": MANIFESTS, "readOnly": true }),

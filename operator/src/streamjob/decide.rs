@@ -20,7 +20,7 @@
 //! StatefulSet is not touched, after it there is only forward. The number of a generation is the store's matter.
 
 use freshet_crds::control::{PreflightReport, WorkerPhase};
-use freshet_crds::reasons::Kind;
+use freshet_crds::reasons::{FAILED_CREATE, Kind};
 
 use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState};
 use super::names;
@@ -143,6 +143,13 @@ pub enum Action {
     HandOut {
         /// How many slots it is to have.
         slots: u32,
+    },
+    /// Have the StatefulSet's controller try again at once to make pods: left alone it waits ever longer.
+    AskAgain,
+    /// Delete a pod whose worker ended for good under a former revision: kubelet would start it after minutes.
+    Replace {
+        /// The pod's name.
+        pod: String,
     },
     /// Remove a pod whose node is lost: the StatefulSet would wait for it for ever, and the fences keep it apart.
     ForceDelete {
@@ -315,15 +322,27 @@ fn check(facts: &Facts, valid: &Valid, actions: &mut Vec<Action>) -> Stage {
             actions.push(Action::StartPreflight { attempt: 1, slots });
             Stage::Checking { attempt: 1, trouble: None, last: None }
         }
+        // Its pod can't run, and what is particular about it is another matter by now; or no pod is made for it: another
+        // Job is tried at once, this one ever more rarely.
+        Some(PreflightFact { attempt, made_ms, pod, state: PreflightState::Running(Some(trouble)), .. })
+            if *pod != Some(valid.pods.hash())
+                || trouble.reason == FAILED_CREATE.name && facts.now_ms - made_ms >= RETRY_MS =>
+        {
+            actions.push(Action::StartPreflight { attempt: attempt + 1, slots });
+            Stage::Checking { attempt: attempt + 1, trouble: Some(trouble.clone()), last: before(*attempt) }
+        }
         Some(PreflightFact { attempt, state: PreflightState::Running(trouble), .. }) => {
             Stage::Checking { attempt: *attempt, trouble: trouble.clone(), last: before(*attempt) }
         }
         Some(PreflightFact { state: PreflightState::Passed(report), .. }) => {
             actions.push(Action::Accept(Box::new(report.clone())));
-            workers(facts, valid, report, actions)
+            let stage = workers(facts, valid, report, actions);
+            let ended = facts.workers.iter().filter(|worker| worker.pod.end.is_some());
+            actions.extend(ended.map(|worker| Action::Replace { pod: worker.pod.name.clone() }));
+            stage
         }
-        Some(PreflightFact { attempt, state: PreflightState::Failed(failure), .. }) => {
-            if facts.now_ms - failure.at_ms >= RETRY_MS {
+        Some(PreflightFact { attempt, pod, state: PreflightState::Failed(failure), .. }) => {
+            if facts.now_ms - failure.at_ms >= RETRY_MS || *pod != Some(valid.pods.hash()) {
                 actions.push(Action::StartPreflight { attempt: attempt + 1, slots });
                 Stage::Checking { attempt: attempt + 1, trouble: None, last: Some(failure.clone()) }
             } else {
@@ -361,6 +380,9 @@ fn stale_candidates(facts: &Facts) -> Vec<String> {
 
 /// The revision is accepted: pods and assignment.
 fn workers(facts: &Facts, valid: &Valid, report: &PreflightReport, actions: &mut Vec<Action>) -> Stage {
+    if facts.refused_pods.is_some() && facts.now_ms - facts.asked_again_ms >= RETRY_MS {
+        actions.push(Action::AskAgain);
+    }
     let wanted = valid.replicas;
     let Some((generation, slots)) = facts.running() else {
         // Nobody has said what runs. The stored assignment may have more slots than are asked for, and never has

@@ -25,6 +25,10 @@ pub struct Facts {
     pub accepted: Option<Accepted>,
     /// How many pods the StatefulSet asks for; `None`: there is no StatefulSet.
     pub asked_pods: Option<u32>,
+    /// Why the StatefulSet makes fewer pods than it asks for, in Kubernetes' words, if that is why.
+    pub refused_pods: Option<super::pods::Trouble>,
+    /// When it was last asked to try again, ms since the Unix epoch.
+    pub asked_again_ms: i64,
     /// The workers' pods, by ordinal.
     pub workers: Vec<WorkerFact>,
     /// Preflights that are there, of all revisions.
@@ -102,6 +106,10 @@ pub struct PreflightFact {
     pub revision: String,
     /// Which attempt it is, from 1.
     pub attempt: u32,
+    /// The hash of what was particular about its pod.
+    pub pod: Option<String>,
+    /// When it was made, ms since the Unix epoch.
+    pub made_ms: i64,
     /// How it goes.
     pub state: PreflightState,
 }

@@ -12,6 +12,7 @@ mod key;
 pub mod names;
 pub mod observe;
 pub mod pods;
+pub mod refused;
 pub mod remembered;
 pub mod shapes;
 pub mod status;

@@ -34,6 +34,8 @@ pub const FRESHET: &str = "freshet";
 pub const REVISION: &str = "freshet.dev/revision";
 /// The label of a preflight Job: which attempt it is, from 1.
 pub const ATTEMPT: &str = "freshet.dev/attempt";
+/// The label of a preflight Job: a hash of what is particular about its pod, which can't be changed in a Job.
+pub const POD: &str = "freshet.dev/pod";
 /// Keeps a StreamJob until its workers have stopped.
 pub const FINALIZER: &str = "freshet.dev/workers";
 

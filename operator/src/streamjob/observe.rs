@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use freshet_crds::control::{PreflightReport, WorkerEnd};
-use freshet_crds::reasons::{PREFLIGHT_FAILED, condition};
+use freshet_crds::reasons::{self, PREFLIGHT_FAILED, condition};
 use freshet_crds::{DeletionPolicy, StreamJob, Topic};
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -17,14 +17,15 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::build::{ChildKind, REPORT};
+use super::build::{ASKED_AGAIN, ChildKind, REPORT};
 use super::decide::kind_of;
 use super::facts::{
     Accepted, Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementFact, RetirementState,
     WorkerFact,
 };
 use super::names::{self, Component};
-use super::pods::{self, PodFact};
+use super::pods::{self, PodFact, Trouble};
+use super::refused::refused;
 use super::remembered::Remembered;
 use super::validate::remnant;
 use super::workers::Workers;
@@ -195,17 +196,22 @@ impl Eyes<'_> {
         let used = valid.as_ref().map(|valid| valid.topics.as_slice()).unwrap_or_default();
         let namespace = job.namespace().unwrap_or_default();
         let topic = |name: &String| self.topics.get(&namespace, name);
+        let set = self.set_of(job);
+        let asked_pods = set.as_ref().and_then(|set| u32::try_from(set.spec.replicas?).ok());
+        let now_ms = self.context.clock.now_ms();
         let facts = Facts {
-            now_ms: self.context.clock.now_ms(),
+            now_ms,
             created_ms: job.metadata.creation_timestamp.as_ref().map_or(0, millis),
             deleted_ms: job.metadata.deletion_timestamp.as_ref().map(millis),
             finalizer: job.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER),
             unready_topics: used.iter().filter_map(topic).filter_map(|topic| unready(&topic)).collect(),
             accepted: self.accepted(job),
-            asked_pods: self.set_of(job).and_then(|set| u32::try_from(set.spec.replicas?).ok()),
+            asked_pods,
+            refused_pods: self.refused_pods(job, asked_pods, set.as_deref()).await,
+            asked_again_ms: set.as_deref().map_or(0, asked_again),
             workers: self.workers_of(job).await,
             legacy: self.legacy(job, &children),
-            preflights: self.preflights(job),
+            preflights: self.preflights(job).await,
             candidates: children.candidates().collect(),
             valid,
         };
@@ -260,6 +266,18 @@ impl Eyes<'_> {
         workers
     }
 
+    /// Why there are fewer pods than the StatefulSet asks for. Only asked for then: it is a request.
+    async fn refused_pods(&self, job: &StreamJob, asked: Option<u32>, set: Option<&StatefulSet>) -> Option<Trouble> {
+        let pods = parts(&self.children.pods, job).filter(|pod| is_of(pod, job, Component::Worker));
+        let pods: Vec<Arc<Pod>> = pods.collect();
+        if pods.len() >= asked? as usize {
+            return None;
+        }
+        let uid = set?.metadata.uid.as_deref()?;
+        let newest = pods.iter().filter_map(|pod| pod.metadata.creation_timestamp.as_ref()).map(millis).max();
+        refused(&self.context.client, &job.namespace()?, uid, newest.unwrap_or(0)).await
+    }
+
     /// The Jobs of `component`, each with its pod.
     fn jobs_of(&self, job: &StreamJob, component: Component) -> Vec<(Arc<Job>, Option<PodFact>)> {
         let is_one = |child: &Arc<Job>| {
@@ -279,17 +297,29 @@ impl Eyes<'_> {
         jobs.into_iter().map(with_pod).collect()
     }
 
-    fn preflights(&self, job: &StreamJob) -> Vec<PreflightFact> {
+    async fn preflights(&self, job: &StreamJob) -> Vec<PreflightFact> {
         let fact = |(child, pod): (Arc<Job>, Option<PodFact>)| {
             let label = |label: &str| child.labels().get(label).cloned();
-            Some(PreflightFact {
+            let made = child.metadata.creation_timestamp.as_ref().map_or(0, millis);
+            let podless = pod.is_none().then(|| child.uid()).flatten();
+            let fact = PreflightFact {
                 revision: label(names::REVISION)?,
                 attempt: label(names::ATTEMPT)?.parse().ok()?,
+                pod: label(names::POD),
+                made_ms: made,
                 state: preflight_state(&child, pod),
                 name: child.name_any(),
-            })
+            };
+            Some((podless, fact))
         };
-        self.jobs_of(job, Component::Preflight).into_iter().filter_map(fact).collect()
+        let there = self.jobs_of(job, Component::Preflight).into_iter().filter_map(fact);
+        let asked = there.map(|(podless, mut fact)| async move {
+            if let (Some(uid), PreflightState::Running(trouble @ None)) = (podless, &mut fact.state) {
+                *trouble = refused(&self.context.client, &job.namespace().unwrap_or_default(), &uid, 0).await;
+            }
+            fact
+        });
+        join_all(asked).await
     }
 
     /// What is to become of what the job leaves; asked when it is deleted.
@@ -316,6 +346,11 @@ impl Eyes<'_> {
             Err(refusal) => Legacy::Lost(refusal),
         }
     }
+}
+
+/// When the StatefulSet was last asked to try again.
+fn asked_again(set: &StatefulSet) -> i64 {
+    set.annotations().get(ASKED_AGAIN).and_then(|ms| ms.parse().ok()).unwrap_or(0)
 }
 
 /// A pod that is over for good is no worker: its StatefulSet makes another.
@@ -389,8 +424,9 @@ fn failure(end: &JobCondition, reason: String, message: String) -> PreflightFail
 /// One that its pod has not reported.
 fn silent(end: &JobCondition, pod: Option<PodFact>, what: &str) -> PreflightFailure {
     let trouble = pod.as_ref().and_then(|pod| pod.trouble.clone());
+    let known = trouble.as_ref().and_then(|trouble| reasons::find(&trouble.reason)).unwrap_or(&PREFLIGHT_FAILED);
     let words = pod.and_then(|pod| pod.message).unwrap_or_default();
     let why = trouble.map(|trouble| format!("{}: {}", trouble.reason, trouble.message));
     let why = why.unwrap_or_else(|| end.message.clone().unwrap_or_default());
-    failure(end, PREFLIGHT_FAILED.name.to_owned(), format!("{what} ended without a report: {why} {words}"))
+    failure(end, known.name.to_owned(), format!("{what} ended without a report: {why} {words}"))
 }

@@ -10,14 +10,15 @@ use freshet_crds::reasons::{
     self, DELETING, LAG_BEYOND_BOUNDS, LAG_WITHIN_BOUNDS, NAME_TAKEN, PREFLIGHT_RUNNING, RESCALING, RUNNING, Reason,
     STARTING, SUSPENDED, SUSPENDING, TAKING_OVER, TOPIC_NOT_READY, WORKER_UNREACHABLE, WORKERS_NOT_READY, condition,
 };
-use freshet_crds::reasons::{API_REFUSED, EPOCHS_NOT_COMMITTING, Kind};
+use freshet_crds::reasons::{API_REFUSED, EPOCHS_NOT_COMMITTING, FAILED_CREATE, Kind};
 use freshet_crds::{LineageStatus, PlanStatus, RevisionStatus, StreamJob, StreamJobStatus};
 use kube::ResourceExt;
 
 use super::apply::ApplyError;
-use super::decide::{Decision, RescaleStep, Stage, kind_of};
+use super::decide::{Action, Decision, RescaleStep, Stage, kind_of};
 use super::facts::{Facts, WorkerFact};
 use super::names;
+use super::pods::Trouble;
 use crate::clock::time;
 use crate::conditions::{Fact, Verdict};
 
@@ -45,7 +46,9 @@ pub fn health(facts: &Facts) -> Health {
     let Some(pods) = facts.asked_pods.filter(|pods| *pods > 0) else { return Health::None };
     let slots = facts.running().map_or(pods, |(_, slots)| slots);
     let newest = facts.running().map(|(generation, _)| generation);
-    let mut found: Vec<Health> = (0..slots).filter_map(|slot| problem(facts.worker(slot), slot, newest)).collect();
+    let refused = facts.refused_pods.as_ref();
+    let mut found: Vec<Health> =
+        (0..slots).filter_map(|slot| problem(facts.worker(slot), slot, newest, refused)).collect();
     // What a person must change first, then what a pod or a worker names, then what only takes time.
     let weight = |health: &Health| match health {
         Health::Bad { kind: Kind::Stalled, .. } => 0,
@@ -65,11 +68,14 @@ pub fn health(facts: &Facts) -> Health {
 }
 
 /// What is wrong with the worker of a slot that has tasks.
-fn problem(worker: Option<&WorkerFact>, slot: u32, newest: Option<u64>) -> Option<Health> {
+fn problem(worker: Option<&WorkerFact>, slot: u32, newest: Option<u64>, refused: Option<&Trouble>) -> Option<Health> {
     let bad = |reason: &Reason, message: String| {
         Some(Health::Bad { reason: reason.name.to_owned(), kind: reason.kind, message })
     };
     let Some(worker) = worker else {
+        if let Some(refused) = refused {
+            return bad(&FAILED_CREATE, format!("worker {slot} gets no pod: {}", refused.message));
+        }
         return bad(&WORKERS_NOT_READY, format!("worker {slot} has no pod yet"));
     };
     let name = &worker.pod.name;
@@ -266,8 +272,14 @@ pub fn status(
     let generation = job.metadata.generation.unwrap_or_default();
     let report = facts.accepted.as_ref().map(|accepted| &accepted.report);
     let target = facts.valid.as_ref().ok().map(|valid| valid.revision.clone());
+    // What this pass accepted is what runs.
+    let accepts = failure.is_none() && decision.actions.iter().any(|action| matches!(action, Action::Accept(_)));
     let current = facts.accepted.as_ref().map(|accepted| accepted.revision.clone());
-    let ready = i32::try_from(facts.workers.iter().filter(|worker| worker.pod.ready).count()).unwrap_or(i32::MAX);
+    let current = if accepts { target.clone() } else { current };
+    // One that says so itself is ready, whether kubelet has asked it by now or not.
+    let says_so = |worker: &WorkerFact| matches!(&worker.status, Some(Ok(status)) if status.ready);
+    let ready = facts.workers.iter().filter(|worker| worker.pod.ready || says_so(worker)).count();
+    let ready = i32::try_from(ready).unwrap_or(i32::MAX);
     let wanted = match &facts.valid {
         Ok(valid) if valid.suspended => 0,
         Ok(valid) => i32::try_from(valid.replicas).unwrap_or(i32::MAX),

@@ -168,6 +168,8 @@ fn fresh() -> Facts {
         unready_topics: Vec::new(),
         accepted: None,
         asked_pods: None,
+        refused_pods: None,
+        asked_again_ms: 0,
         workers: Vec::new(),
         preflights: Vec::new(),
         candidates: Vec::new(),
@@ -280,7 +282,14 @@ fn what_a_former_preflight_read_goes_even_where_its_job_is_gone() {
 }
 
 fn preflight(attempt: u32, state: PreflightState) -> PreflightFact {
-    PreflightFact { name: format!("p-{attempt}"), revision: valid().revision, attempt, state }
+    PreflightFact {
+        name: format!("p-{attempt}"),
+        revision: valid().revision,
+        attempt,
+        pod: Some(valid().pods.hash()),
+        made_ms: 99_000,
+        state,
+    }
 }
 
 fn failure(at_ms: i64) -> PreflightFailure {
@@ -376,6 +385,8 @@ fn another_revision_is_checked_while_the_old_one_runs() {
         name: "p".into(),
         revision: other.revision,
         attempt: 1,
+        pod: None,
+        made_ms: 0,
         state: PreflightState::Failed(refused),
     }];
     let decision = decided(&facts);
@@ -418,6 +429,8 @@ fn reports_of_former_revisions_go_first() {
         name: "former".into(),
         revision: "other1".into(),
         attempt: 1,
+        pod: None,
+        made_ms: 0,
         state: PreflightState::Passed(report(1, 2)),
     }];
     assert_eq!(
@@ -522,6 +535,45 @@ fn a_pod_whose_node_is_lost_is_removed() {
     assert_eq!(decided(&facts).actions[0], Action::ForceDelete { pod: "fraud-detection-1".into() });
     facts.workers[1].pod.gone_by_ms = Some(95_000);
     assert_eq!(decided(&facts).actions, vec![Action::ApplyWorkers { pods: 2 }]);
+}
+
+#[test]
+fn pods_that_kubernetes_refuses_are_asked_for_again_and_named() {
+    let words = || Trouble { reason: "FailedCreate".into(), message: "exceeded quota".into() };
+    // A preflight without a pod is left alone for a while; then another one is tried, and the words stand.
+    let mut facts = fresh();
+    facts.preflights = vec![preflight(1, PreflightState::Running(Some(words())))];
+    assert_eq!(decided(&facts).actions, Vec::new());
+    facts.preflights[0].made_ms = 90_000;
+    let decision = decided(&facts);
+    assert_eq!(decision.actions, vec![Action::StartPreflight { attempt: 2, slots: 2 }]);
+    let (ready, reason, message) = (false, "FailedCreate", "the preflight's pod: FailedCreate: exceeded quota");
+    assert_eq!(ready_reason(&facts), (ready, reason.to_owned(), message.to_owned()));
+    // A pod that no node takes, and then the spec names other nodes: another is tried at once.
+    let nowhere = Trouble { reason: "Unschedulable".into(), message: "0/1 nodes".into() };
+    facts.preflights = vec![preflight(1, PreflightState::Running(Some(nowhere)))];
+    assert_eq!(decided(&facts).actions, Vec::new());
+    facts.preflights[0].pod = Some("other".into());
+    assert_eq!(decided(&facts).actions, vec![Action::StartPreflight { attempt: 2, slots: 2 }]);
+    // A worker without a pod: its StatefulSet is touched now and then, so that it tries again at once.
+    let mut facts = Facts { refused_pods: Some(words()), asked_again_ms: 90_000, ..running(2) };
+    facts.workers.pop();
+    assert_eq!(decided(&facts).actions[0], Action::AskAgain);
+    assert_eq!(ready_reason(&facts).2, "worker 1 gets no pod: exceeded quota");
+    facts.asked_again_ms = 95_000;
+    assert!(!decided(&facts).actions.contains(&Action::AskAgain));
+}
+
+#[test]
+fn a_worker_that_ended_under_a_former_revision_begins_at_once() {
+    let mut facts = running(2);
+    facts.workers[1].pod.end =
+        Some(freshet_crds::control::WorkerEnd { reason: "BadRecord".into(), message: "it is no JSON".into() });
+    facts.valid = Ok(Valid { revision: "other1".into(), ..valid() });
+    facts.preflights =
+        vec![PreflightFact { revision: "other1".into(), ..preflight(1, PreflightState::Passed(report(2, 2))) }];
+    let actions = decided(&facts).actions;
+    assert_eq!(actions.last(), Some(&Action::Replace { pod: "fraud-detection-1".into() }), "{actions:?}");
 }
 
 fn ready_reason(facts: &Facts) -> (bool, String, String) {

@@ -69,6 +69,15 @@ pub struct Pods {
     pub template: Option<TemplateSpec>,
 }
 
+impl Pods {
+    /// A short hash of what may keep a pod from running and is not in the revision.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let particular = json!([self.service_account, self.template, self.image_pull_policy, self.image_pull_secrets]);
+        hex(&Sha256::digest(particular.to_string()))[..12].to_owned()
+    }
+}
+
 /// Why a spec can't work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

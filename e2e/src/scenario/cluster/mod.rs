@@ -7,11 +7,17 @@
 //! scene.rs         one test's place on it: a namespace, topics and a bucket prefix of its own
 //! pods.rs          pods of a scene, watched, asked and deleted
 //! pilot.rs         the pilot's manifests, input and recount
+//! operator.rs      the operator, installed by Helm; kubectl
+//! jobs.rs          StreamJobs and Topics of a scene: changed, watched, and what they say
+//! demo.rs          `make cluster-demo`: all of it in one command
 //! report.rs        what a failed test leaves behind
 //! ```
 
 mod definitions;
+pub mod demo;
+mod jobs;
 mod kubernetes;
+mod operator;
 mod pilot;
 mod pods;
 mod report;
@@ -19,7 +25,9 @@ mod scene;
 mod surroundings;
 
 pub use definitions::{Manifest, Verdict};
+pub use jobs::{condition, told};
 pub use kubernetes::{Kubernetes, MANAGER, refusal};
+pub use operator::{DEPLOYMENT, Kubectl, NAMESPACE, Operator, STORE_SECRET};
 pub use pilot::{Exact, Pilot, PilotFeed};
 pub use pods::PlainPod;
 pub use scene::{Scene, from_json};

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,10 @@ const TOPICS: [(&str, u32); 4] =
 pub struct Pilot {
     kafka: KafkaConfig,
     prefix: String,
+    /// Event time of the first record of a feed, ms since the Unix epoch.
+    start_ms: i64,
+    /// The name of its StreamJob.
+    pub job: String,
     /// Its manifests: file names and texts, with the scene's topics, brokers and store.
     pub manifests: Vec<(String, String)>,
 }
@@ -37,6 +41,19 @@ pub struct Pilot {
 pub struct PilotFeed {
     thread: Option<JoinHandle<Result<u64, LabError>>>,
     finish: Arc<AtomicBool>,
+    made: Arc<AtomicU64>,
+}
+
+/// What a feeding thread writes, and where to.
+struct Writer {
+    kafka: KafkaConfig,
+    topic: String,
+    start_ms: i64,
+    seed: u64,
+    per_second: u64,
+    at_least: u64,
+    asked: Arc<AtomicBool>,
+    made: Arc<AtomicU64>,
 }
 
 /// What was compared.
@@ -55,30 +72,83 @@ pub struct Exact {
 }
 
 impl Pilot {
-    /// The pilot's manifests for a scene, and its topics, which are made. `store` is the endpoint that pods use.
+    /// The pilot's manifests for plain pods of a scene, and its topics, which are made. `store` is the endpoint that
+    /// pods use.
     ///
     /// # Errors
     /// When the example can't be read, or topics can't be made.
     pub fn new(scene: &Scene, store: &str) -> Result<Self, LabError> {
-        let prefix = scene.topic("");
-        let topics: Vec<_> = TOPICS.iter().map(|(name, partitions)| (format!("{prefix}{name}"), *partitions)).collect();
+        let mut pilot = Self::for_operator(scene)?;
+        let topics: Vec<_> = TOPICS.iter().map(|(name, partitions)| (pilot.topic(name), *partitions)).collect();
         scene.make_topics(&topics)?;
-        let mut manifests = Vec::new();
-        for path in yaml_files(&example())? {
-            let text = std::fs::read_to_string(&path).map_err(LabError::file("reading", &path))?;
-            let mut text = text.replace("topicName: payments.", &format!("topicName: {prefix}"));
+        for (_, text) in pilot.manifests.iter_mut().filter(|(_, text)| text.contains("kind: StreamJob")) {
+            let (brokers, url, region) = (&scene.around.kafka_from_pods, scene.store_url(), &scene.around.region);
+            text.push_str(&format!(
+                "\n  kafka: {{bootstrapServers: \"{brokers}\"}}\n  \
+                 checkpoint: {{url: \"{url}\", s3: {{endpoint: \"{store}\", region: {region}}}}}\n"
+            ));
+        }
+        Ok(pilot)
+    }
+
+    /// The pilot's manifests for the operator of a scene's cluster: it makes the topics, and knows brokers and store.
+    ///
+    /// # Errors
+    /// When the example can't be read.
+    pub fn for_operator(scene: &Scene) -> Result<Self, LabError> {
+        let mut pilot = Self::as_it_stands(scene.kafka())?;
+        // Internal topics are called after the job.
+        let (prefix, job) = (scene.topic(""), format!("{}-{}", pilot.job, scene.run()));
+        for (_, text) in &mut pilot.manifests {
+            *text = text.replace("topicName: payments.", &format!("topicName: {prefix}"));
             if text.contains("kind: StreamJob") {
-                // Internal topics are called after the job.
-                text = text.replace("name: fraud-detection", &format!("name: fraud-detection-{}", scene.run()));
-                let (brokers, url, region) = (&scene.around.kafka_from_pods, scene.store_url(), &scene.around.region);
-                text.push_str(&format!(
-                    "\n  kafka: {{bootstrapServers: \"{brokers}\"}}\n  \
-                     checkpoint: {{url: \"{url}\", s3: {{endpoint: \"{store}\", region: {region}}}}}\n"
-                ));
+                *text = text.replace(&format!("name: {}", pilot.job), &format!("name: {job}"));
             }
+        }
+        Ok(Self { prefix, job, ..pilot })
+    }
+
+    /// The pilot as its files have it.
+    ///
+    /// # Errors
+    /// When the example can't be read.
+    pub fn as_it_stands(kafka: KafkaConfig) -> Result<Self, LabError> {
+        let mut manifests = Vec::new();
+        for path in yaml_files(&Self::folder())? {
+            let text = std::fs::read_to_string(&path).map_err(LabError::file("reading", &path))?;
             manifests.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), text));
         }
-        Ok(Self { kafka: scene.kafka(), prefix, manifests })
+        // Its topics keep records for days, and take none from the future.
+        let start_ms = crate::scenario::now_ms() - 24 * 3_600_000;
+        Ok(Self { kafka, prefix: "payments.".to_owned(), start_ms, job: "fraud-detection".to_owned(), manifests })
+    }
+
+    /// The folder of its manifests.
+    #[must_use]
+    pub fn folder() -> PathBuf {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fraud-detection");
+        folder.canonicalize().unwrap_or(folder)
+    }
+
+    /// All its manifests in one text.
+    #[must_use]
+    pub fn yaml(&self) -> String {
+        self.manifests.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n---\n")
+    }
+
+    /// Has the next feed go on behind what is in the input already; gives how many records that is.
+    ///
+    /// # Errors
+    /// When Kafka can't be read.
+    pub fn go_on(&mut self) -> Result<u64, LabError> {
+        let topic = self.topic("transactions");
+        let mut newest = self.start_ms;
+        let read = read_committed(&self.kafka, &topic, |batch| {
+            newest = batch.records.iter().map(|record| record.timestamp_ms).fold(newest, i64::max);
+        });
+        let records = read.map_err(LabError::kafka(format!("reading {topic}")))?;
+        self.start_ms = newest + 1;
+        Ok(records)
     }
 
     fn topic(&self, name: &str) -> String {
@@ -91,11 +161,20 @@ impl Pilot {
     /// When the thread can't be started.
     pub fn feed(&self, seed: u64, per_second: u64, at_least: u64) -> Result<PilotFeed, LabError> {
         let finish = Arc::new(AtomicBool::new(false));
-        let (asked, kafka, topic) = (Arc::clone(&finish), self.kafka.clone(), self.topic("transactions"));
-        let write = move || write(&kafka, &topic, seed, per_second, at_least, &asked);
-        let thread = std::thread::Builder::new().name("pilot-feed".to_owned()).spawn(write);
+        let made = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            kafka: self.kafka.clone(),
+            topic: self.topic("transactions"),
+            start_ms: self.start_ms,
+            seed,
+            per_second,
+            at_least,
+            asked: Arc::clone(&finish),
+            made: Arc::clone(&made),
+        };
+        let thread = std::thread::Builder::new().name("pilot-feed".to_owned()).spawn(move || writer.write());
         let thread = thread.map_err(LabError::file("starting a thread in", "."))?;
-        Ok(PilotFeed { thread: Some(thread), finish })
+        Ok(PilotFeed { thread: Some(thread), finish, made })
     }
 
     /// How many rows a reader of committed records sees by now, of both outputs.
@@ -180,6 +259,12 @@ impl Pilot {
 }
 
 impl PilotFeed {
+    /// How many records it has written by now.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
     /// Writes what is missing, and the records that close all windows; gives how many there are.
     ///
     /// # Errors
@@ -200,57 +285,49 @@ impl Drop for PilotFeed {
     }
 }
 
-fn write(
-    kafka: &KafkaConfig,
-    topic: &str,
-    seed: u64,
-    per_second: u64,
-    at_least: u64,
-    asked: &AtomicBool,
-) -> Result<u64, LabError> {
-    let rules = Rules::default();
-    let mut generator = Generator::new(Settings {
-        seed,
-        accounts: 50_000,
-        partitions: PARTITIONS,
-        start_ms: 1_767_225_600_000,
-        events_per_second: 100,
-        disorder_ms: rules.disorder_ms,
-        window_ms: rules.window_ms,
-    });
-    let failed = || LabError::kafka(format!("feeding {topic}"));
-    let mut loader = Loader::new(kafka).map_err(failed())?;
-    let mut batch = Outgoing::new(vec![topic.to_owned()]);
-    let (began, mut made) = (Instant::now(), 0);
-    loop {
-        let finishing = asked.load(Ordering::Relaxed);
-        if finishing && made >= at_least {
-            break;
+impl Writer {
+    fn write(&self) -> Result<u64, LabError> {
+        let rules = Rules::default();
+        let mut generator = Generator::new(Settings {
+            seed: self.seed,
+            accounts: 50_000,
+            partitions: PARTITIONS,
+            start_ms: self.start_ms,
+            events_per_second: 100,
+            disorder_ms: rules.disorder_ms,
+            window_ms: rules.window_ms,
+        });
+        let failed = || LabError::kafka(format!("feeding {}", self.topic));
+        let mut loader = Loader::new(&self.kafka).map_err(failed())?;
+        let mut batch = Outgoing::new(vec![self.topic.clone()]);
+        let (began, mut made) = (Instant::now(), 0);
+        loop {
+            let finishing = self.asked.load(Ordering::Relaxed);
+            if finishing && made >= self.at_least {
+                break;
+            }
+            let due = (began.elapsed().as_secs_f64() * self.per_second as f64) as u64;
+            let some = if finishing { self.at_least - made } else { due.saturating_sub(made) }.min(1_000);
+            if some == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            for record in generator.by_ref().take(some as usize) {
+                batch.push(0, record.partition, record.event_time_ms, Some(record.key.as_bytes()), Some(&record.value));
+            }
+            made += some;
+            loader.send(&batch).map_err(failed())?;
+            batch.clear();
+            self.made.store(made, Ordering::Relaxed);
         }
-        let due = (began.elapsed().as_secs_f64() * per_second as f64) as u64;
-        let some = if finishing { at_least - made } else { due.saturating_sub(made) }.min(1_000);
-        if some == 0 {
-            std::thread::sleep(Duration::from_millis(5));
-            continue;
-        }
-        for record in generator.by_ref().take(some as usize) {
+        for record in generator.closing() {
             batch.push(0, record.partition, record.event_time_ms, Some(record.key.as_bytes()), Some(&record.value));
+            made += 1;
         }
-        made += some;
         loader.send(&batch).map_err(failed())?;
-        batch.clear();
+        loader.finish().map_err(failed())?;
+        Ok(made)
     }
-    for record in generator.closing() {
-        batch.push(0, record.partition, record.event_time_ms, Some(record.key.as_bytes()), Some(&record.value));
-        made += 1;
-    }
-    loader.send(&batch).map_err(failed())?;
-    loader.finish().map_err(failed())?;
-    Ok(made)
-}
-
-fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fraud-detection")
 }
 
 fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, LabError> {

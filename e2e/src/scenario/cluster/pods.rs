@@ -7,7 +7,8 @@ use kube::api::{AttachParams, DeleteParams, LogParams};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use super::scene::{STORE_SECRET, Scene, from_json};
+use super::operator::STORE_SECRET;
+use super::scene::{Scene, from_json};
 use crate::LabError;
 use crate::faults::Container;
 use crate::images::USER;

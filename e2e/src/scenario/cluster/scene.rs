@@ -10,6 +10,7 @@ use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
 use super::kubernetes::Kubernetes;
+use super::operator::STORE_SECRET;
 use super::report;
 use super::surroundings::Surroundings;
 use crate::LabError;
@@ -20,8 +21,6 @@ use crate::scenario::topics;
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Set it to keep a test's namespace for a look.
 const KEEP: &str = "FRESHET_E2E_KEEP";
-/// The name of the secret with the store's keys, in each scene's namespace.
-pub(super) const STORE_SECRET: &str = "store";
 
 /// One test's place on the cluster.
 #[derive(Debug)]
@@ -120,6 +119,14 @@ impl Scene {
     /// When Kafka refuses.
     pub fn make_topics(&self, topics: &[(String, u32)]) -> Result<(), LabError> {
         topics::make(&self.around.kafka_from_here, topics)
+    }
+
+    /// Deletes every topic whose name holds `part`, behind everybody's back.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub fn delete_topics(&self, part: &str) -> Result<(), LabError> {
+        topics::delete_all(&self.around.kafka_from_here, part)
     }
 
     /// Writes down what explains a failure; gives the folder.

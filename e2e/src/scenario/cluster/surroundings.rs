@@ -53,8 +53,16 @@ impl Surroundings {
             Some(asked) if Cluster::load().is_ok_and(|own| own.kubeconfig() == asked) => Cluster::load()?,
             Some(asked) => return Self::elsewhere(asked, named(ADDRESSES)),
         };
+        Self::of_lab(&lab)
+    }
+
+    /// Those of a lab's cluster.
+    ///
+    /// # Errors
+    /// When it has no Kafka or no S3.
+    pub fn of_lab(lab: &Cluster) -> Result<Self, LabError> {
         let services = lab.services().map(|(name, address)| (name.to_owned(), address.clone())).collect();
-        Self::new(lab.kubeconfig(), Some(lab), &Addresses { services })
+        Self::new(lab.kubeconfig(), Some(lab.clone()), &Addresses { services })
     }
 
     fn elsewhere(kubeconfig: PathBuf, addresses: Option<PathBuf>) -> Result<Self, LabError> {
