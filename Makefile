@@ -20,6 +20,8 @@ ARGS ?=
 NODES ?= 1
 # And how many Kafka brokers: 1 or 3.
 BROKERS ?= 1
+# And what else: of sasl, registry, postgres, prometheus.
+EXTRAS ?=
 # Of the simulation: how many seeds, from which one on.
 SEEDS ?= 2000
 FIRST_SEED ?= 1
@@ -42,8 +44,8 @@ test: ## All that must hold before a change lands
 	@.ci/test
 
 .PHONY: cluster-up
-cluster-up: lab ## A real Kubernetes with Kafka and S3 on this machine (NODES=1, BROKERS=1)
-	@$(LAB) cluster up --nodes $(NODES) --brokers $(BROKERS) $(ARGS)
+cluster-up: lab ## A real Kubernetes with Kafka and S3 on this machine (NODES=1, BROKERS=1, EXTRAS=…)
+	@$(LAB) cluster up --nodes $(NODES) --brokers $(BROKERS) $(addprefix --,$(EXTRAS)) $(ARGS)
 
 .PHONY: cluster-status
 cluster-status: ## What of it runs, where its logs are, what is wrong

@@ -21,6 +21,10 @@ for place in var etc opt; do
 done
 mkdir -p "$state"
 mount --bind /run/state "$state"
+# Nobody outside is looked up. Who asks for a name hears at once that there is none, and does not wait for a server that
+# can't be reached from here.
+rm -f /etc/resolv.conf
+echo nameserver 127.0.0.1 > /etc/resolv.conf
 
 # Reservations of pods' addresses: the pods of an earlier life are gone, and nobody gave theirs back.
 rm -rf "$disk/var/lib/cni"

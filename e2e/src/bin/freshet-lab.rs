@@ -13,7 +13,7 @@ use freshet_e2e::LabError;
 use freshet_e2e::bench::bare::copy;
 use freshet_e2e::bench::{Figure, bench};
 use freshet_e2e::cluster::cli::{self, ClusterTask};
-use freshet_e2e::cluster::serve_relay;
+use freshet_e2e::cluster::{serve_relay, serve_targets};
 use freshet_e2e::images::{self, ImageName};
 use freshet_e2e::install::{Cache, Part, install};
 use freshet_e2e::scenario::{sibling_binary, soak};
@@ -55,6 +55,9 @@ enum Task {
     /// From loopback into a cluster.
     #[command(hide = true)]
     Relay { target: std::net::SocketAddr },
+    /// Tells a Prometheus of pods.
+    #[command(hide = true)]
+    PodTargets { listen: std::net::SocketAddr, kubeconfig: PathBuf },
     /// Run a Kafka broker on 127.0.0.1 until Ctrl-C.
     Kafka {
         /// Its port.
@@ -132,6 +135,7 @@ fn run(task: Task) -> Result<(), LabError> {
         Task::Install { parts } => install(&Cache::from_environment(), &parts),
         Task::Cluster { task } => cli::run(&task),
         Task::Relay { target } => serve_relay(target),
+        Task::PodTargets { listen, kubeconfig } => serve_targets(listen, &kubeconfig),
         Task::Images { names, to } => build_images(&names, &to.unwrap_or_else(images::folder)),
         Task::FaultyS3 { listen, to } => freshet_e2e::faults::weather::serve(listen, to),
         Task::Kafka { port, keep, properties } => {

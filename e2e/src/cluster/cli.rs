@@ -8,8 +8,9 @@ use clap::Subcommand;
 use crate::LabError;
 use crate::scenario::cluster::demo::{DemoOptions, demo};
 
+use super::extras::{FOLDER, SECRET};
 use super::part::{Progress, Readiness};
-use super::{Site, Spec, status, take_down, up};
+use super::{Extra, Site, Spec, status, take_down, up};
 
 /// What to do with the cluster.
 #[derive(Debug, Subcommand)]
@@ -22,6 +23,18 @@ pub enum ClusterTask {
         /// How many Kafka brokers it has, 1 or 3: with 3, one can die.
         #[arg(long, default_value_t = 1)]
         brokers: u8,
+        /// Have Kafka listen with TLS and SASL/SCRAM too.
+        #[arg(long)]
+        sasl: bool,
+        /// Have a schema registry.
+        #[arg(long)]
+        registry: bool,
+        /// Have a Postgres with logical replication.
+        #[arg(long)]
+        postgres: bool,
+        /// Have a Prometheus that finds the pods with metrics.
+        #[arg(long)]
+        prometheus: bool,
     },
     /// Run the fraud-detection pilot on it under the operator, feed it, and compare its output with a recount.
     ///
@@ -51,11 +64,21 @@ pub enum ClusterTask {
 pub fn run(task: &ClusterTask) -> Result<(), LabError> {
     let (site, began) = (Site::from_environment()?, Instant::now());
     match task {
-        ClusterTask::Up { nodes, brokers } => {
-            let cluster = up(&site, &Spec { nodes: *nodes, brokers: *brokers }, &mut tell)?;
+        ClusterTask::Up { nodes, brokers, sasl, registry, postgres, prometheus } => {
+            let flags = [
+                (sasl, Extra::Sasl),
+                (registry, Extra::Registry),
+                (postgres, Extra::Postgres),
+                (prometheus, Extra::Prometheus),
+            ];
+            let extras = flags.into_iter().filter_map(|(asked, extra)| asked.then_some(extra)).collect();
+            let cluster = up(&site, &Spec { nodes: *nodes, brokers: *brokers, extras }, &mut tell)?;
             println!("up in {:.1} s; logs are in {}", began.elapsed().as_secs_f64(), cluster.logs().display());
             for (name, address) in cluster.services() {
                 println!("{name}: {} from this machine, {} from pods", address.machine, address.pods);
+                if let (Some(folder), Some(secret)) = (address.properties.get(FOLDER), address.properties.get(SECRET)) {
+                    println!("    credentials: {folder}, Secret {secret}");
+                }
             }
             println!("export KUBECONFIG={}", cluster.kubeconfig().display());
             Ok(())

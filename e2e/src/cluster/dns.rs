@@ -7,9 +7,11 @@ use kube::api::ListParams;
 
 use crate::LabError;
 use crate::install::command::run;
-use crate::install::{self, KubernetesProgram, installed_kubernetes};
+use crate::install::{self, KubernetesProgram, installed_kubernetes, installed_pod_programs};
 
+use super::arguments::DNS_SERVICE;
 use super::client::{client, wait_for};
+use super::host::run_on;
 use super::part::{Part, Readiness};
 use super::site::Site;
 
@@ -67,6 +69,7 @@ impl Part for Dns {
             }
             Ok(())
         })
+        .and_then(|()| answers_on_every_node(site))
         .into()
     }
 
@@ -74,6 +77,20 @@ impl Part for Dns {
         // Its pod ends with its node.
         Ok(())
     }
+}
+
+/// Asks the name server from every node at its Service's address, as pods do: a node that was just started may not lead
+/// there yet.
+fn answers_on_every_node(site: &Site) -> Result<(), String> {
+    let text = |error: LabError| error.to_string();
+    let busybox = installed_pod_programs(site.cache()).map_err(text)?.busybox.display().to_string();
+    let nodes = site.spec().map_err(text)?.map_or(0, |spec| spec.nodes);
+    let seconds = ANSWER.as_secs().to_string();
+    for node in (1..=nodes).map(super::node::name) {
+        let question = [&seconds, &busybox, "nslookup", "kubernetes.default.svc.cluster.local", DNS_SERVICE];
+        run_on(site, &node, "timeout", &question).map_err(|error| format!("asked from {node}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Applies a manifest with kubectl.

@@ -57,6 +57,10 @@ pub(super) fn signal(name: &str, processes: &[u32]) {
     kill.stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
 }
 
+/// What of a cluster's folder goes with it.
+const REMOVED: [&str; 9] =
+    ["kubeconfig", "addresses.json", "spec.json", "ports.json", "pki", "credentials", "config", "disks", "images"];
+
 /// Ends the whole cluster, and removes what it left: its control groups and its data. The logs stay.
 ///
 /// # Errors
@@ -66,7 +70,7 @@ pub fn take_down(site: &Site) -> Result<(), LabError> {
     for group in control_groups(site) {
         remove_groups(&group)?;
     }
-    for name in ["kubeconfig", "addresses.json", "spec.json", "ports.json", "pki", "config", "disks", "images"] {
+    for name in REMOVED {
         let path = site.folder().join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {

@@ -106,6 +106,7 @@ impl Host {
             ip(switch, &["link", "del", &port]).ok();
             ip(switch, &["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &own.to_string()])?;
             ip(switch, &["link", "set", &port, "master", BRIDGE, "up"])?;
+            ip(own, &["link", "set", "eth0", "address", &hardware_address(self.address)])?;
             ip(own, &["addr", "add", &address, "dev", "eth0"])?;
             ip(own, &["link", "set", "eth0", "up"])?;
             ip(own, &["route", "add", "default", "via", &SWITCH.to_string()])?;
@@ -130,6 +131,14 @@ impl Host {
         let state = if connected { "up" } else { "down" };
         ip(site.host_process(SWITCH_HOST)?, &["link", "set", &self.port(), state])
     }
+}
+
+/// The hardware address of the host at `address`: the same one in each of its lives, since its neighbours remember it for
+/// half a minute.
+fn hardware_address(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    // The first two say that it is nobody's but given here.
+    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// Runs `ip` in the network namespace of `process`.

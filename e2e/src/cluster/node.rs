@@ -12,6 +12,7 @@ use super::address::{POD_CIDR, node, pods_of};
 use super::api::{daemon, inner_url};
 use super::arguments::DNS_SERVICE;
 use super::client::{client, wait_for};
+use super::fill;
 use super::host::{Daemon, Host, run_on};
 use super::images::{PAUSE, import_all};
 use super::kubeconfig::write_kubeconfig;
@@ -182,11 +183,6 @@ fn node_readiness(node: &NodeObject, since: i64) -> Result<(), String> {
         Some(ready) => Err(ready.message.clone().unwrap_or_else(|| "it gives no reason".to_owned())),
         None => Err("it has not said how it is".to_owned()),
     }
-}
-
-/// Replaces `@NAME@` by its value.
-fn fill(template: &str, settings: &[(&str, String)]) -> String {
-    settings.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }
 
 /// The network of a node's pods: a bridge, and addresses that nobody else has.

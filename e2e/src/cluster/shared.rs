@@ -14,7 +14,7 @@ use crate::scenario::sibling_binary;
 use crate::servers::process::Undertaking;
 use crate::servers::shared::{Shared, share};
 
-use super::{Cluster, Site, Spec, up};
+use super::{Cluster, Extra, Site, Spec, up};
 
 /// Ends the cluster in the folder `$2/site` with the lab program `$3` once process `$1` is gone, and removes `$2`.
 const WATCHER: &str = r#"
@@ -40,6 +40,17 @@ impl SharedCluster {
         let shared =
             SHARED.get_or_init(|| Self::find().unwrap_or_else(|error| panic!("the tests need a cluster: {error}")));
         &shared.cluster
+    }
+
+    /// The shared cluster, with `extras` besides what it had: they stay.
+    ///
+    /// # Panics
+    /// When it can't be brought up so.
+    #[must_use]
+    pub fn with(extras: &[Extra]) -> Cluster {
+        let spec = Spec { extras: extras.iter().copied().collect(), ..Spec::default() };
+        let grown = up(Self::get().site(), &spec, &mut |_| {});
+        grown.unwrap_or_else(|error| panic!("the tests need a cluster with {extras:?}: {error}"))
     }
 
     fn find() -> Result<Self, LabError> {

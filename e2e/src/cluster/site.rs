@@ -4,6 +4,7 @@
 //! kubeconfig, addresses.json   for people, tests and clients
 //! spec.json, ports.json        what was asked for; the loopback ports that were given out
 //! pki/                         certificates and keys
+//! credentials/SERVER/          what a client needs to be let in
 //! config/HOST/                 what servers are configured with, written anew by each start
 //! disks/HOST/                  data
 //! logs/HOST/NAME.log           what servers say
@@ -281,7 +282,8 @@ mod tests {
         assert_eq!(again.port("api").expect("the same port"), port);
         assert_eq!(again.id(), site.id());
         assert_eq!(again.spec().expect("none yet"), None);
-        again.keep_spec(&Spec { nodes: 2, brokers: 3 }).expect("it can be written");
-        assert_eq!(site.spec().expect("it can be read"), Some(Spec { nodes: 2, brokers: 3 }));
+        let spec = Spec { nodes: 2, brokers: 3, ..Spec::default() };
+        again.keep_spec(&spec).expect("it can be written");
+        assert_eq!(site.spec().expect("it can be read"), Some(spec));
     }
 }

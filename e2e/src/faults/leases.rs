@@ -11,7 +11,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::LabError;
-use crate::scenario::cluster::Kubernetes;
+use crate::scenario::cluster::{Kubernetes, MANAGER};
 
 /// How often the lease is set again: more often than any holder renews it.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -44,25 +44,39 @@ pub fn skew_lease(kubernetes: &Kubernetes, namespace: &str, name: &str, skew: Sk
     let own = Kubernetes::new(kubernetes.kubeconfig())?;
     let api: Api<Lease> = own.api(namespace);
     let before = own.ask(&format!("looking at the lease {namespace}/{name}"), api.get(name))?;
-    let original = serde_json::to_value(before.spec).unwrap_or_default();
+    let original = before.spec.clone().unwrap_or_default();
     let (stop, times) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (stopping, counted) = (Arc::clone(&stop), Arc::clone(&times));
     let (name, holder, seconds) = (name.to_owned(), skew.holder.map(str::to_owned), skew.seconds);
     let keep = move || {
-        let set = |spec: Value| {
-            let patch = Patch::Merge(json!({"spec": spec}));
-            own.block_on(api.patch(&name, &PatchParams::default(), &patch)).is_ok()
+        // What is written is written in the name of whoever renews it, and only where it still is as it was seen.
+        let set = |seen: &Lease, spec: Value| {
+            let manager = PatchParams { field_manager: Some(renewer(seen)), ..PatchParams::default() };
+            let version = &seen.metadata.resource_version;
+            let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "spec": spec}));
+            own.block_on(api.patch(&name, &manager, &patch)).is_ok()
         };
+        let look = || own.block_on(api.get(&name)).ok();
         while !stopping.load(Ordering::Relaxed) {
-            if set(skewed(Utc::now(), seconds, holder.as_deref())) {
+            // A Lease that nobody holds is not renewed, in whatever time.
+            let seen = look().filter(|seen| holder.is_some() || holder_of(seen).is_some());
+            if seen.is_some_and(|seen| set(&seen, skewed(Utc::now(), seconds, holder.as_deref()))) {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
             std::thread::sleep(AGAIN);
         }
-        set(json!({
-            "holderIdentity": original["holderIdentity"],
-            "renewTime": original["renewTime"],
-        }));
+        // Who holds it renews it in the right time; only a holder of ours is taken back.
+        let taken = |seen: &Lease| holder.is_some() && holder_of(seen) == holder;
+        let began = Instant::now();
+        while began.elapsed() < DEADLINE {
+            match look() {
+                Some(seen) if taken(&seen) => {
+                    set(&seen, json!({"holderIdentity": original.holder_identity, "renewTime": original.renew_time}))
+                }
+                Some(_) => return,
+                None => false,
+            };
+        }
     };
     let thread = std::thread::Builder::new().name("lease-skew".to_owned()).spawn(keep);
     let thread = thread.map_err(LabError::file("starting a thread in", "."))?;
@@ -75,6 +89,18 @@ pub fn skew_lease(kubernetes: &Kubernetes, namespace: &str, name: &str, skew: Sk
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(skew)
+}
+
+fn holder_of(lease: &Lease) -> Option<String> {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone())
+}
+
+/// Who the API server has written down as the one who renews a lease.
+fn renewer(lease: &Lease) -> String {
+    let entries = lease.metadata.managed_fields.iter().flatten();
+    let renews = |fields: &Value| !fields["f:spec"]["f:renewTime"].is_null();
+    let entry = entries.into_iter().find(|entry| entry.fields_v1.as_ref().is_some_and(|fields| renews(&fields.0)));
+    entry.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| MANAGER.to_owned())
 }
 
 /// What a skewed lease says.

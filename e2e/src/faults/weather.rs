@@ -33,6 +33,8 @@ pub enum Weather {
     Slow(u64),
     /// What is asked for is done, and the answer is 500 all the same: the caller can't know.
     Unheard,
+    /// What is asked for is done, and the connection closes instead of an answer.
+    CutOff,
 }
 
 impl Weather {
@@ -44,6 +46,7 @@ impl Weather {
             Self::ReadOnly => "read-only".to_owned(),
             Self::Slow(ms) => format!("slow {ms}"),
             Self::Unheard => "unheard".to_owned(),
+            Self::CutOff => "cut-off".to_owned(),
         }
     }
 
@@ -54,6 +57,7 @@ impl Weather {
             ["read-only"] => Some(Self::ReadOnly),
             ["slow", ms] => ms.parse().ok().map(Self::Slow),
             ["unheard"] => Some(Self::Unheard),
+            ["cut-off"] => Some(Self::CutOff),
             _ => None,
         }
     }
@@ -68,6 +72,7 @@ impl Weather {
             Self::ReadOnly => Course::Forward { wait: Duration::ZERO },
             Self::Slow(ms) => Course::Forward { wait: Duration::from_millis(ms) },
             Self::Unheard if writes => Course::ForwardAndLose,
+            Self::CutOff => Course::ForwardAndBreakOff,
             Self::Unheard => Course::Forward { wait: Duration::ZERO },
         }
     }
@@ -80,6 +85,8 @@ enum Course {
     Forward { wait: Duration },
     /// The store gets it, and its answer is lost.
     ForwardAndLose,
+    /// The store gets it, and the caller's connection closes.
+    ForwardAndBreakOff,
     /// The store never hears of it.
     Refuse,
 }
@@ -227,6 +234,11 @@ async fn pass(State(proxy): State<Proxy>, request: Request) -> Response {
             proxy.forward(request).await;
             error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "The answer was lost.")
         }
+        Course::ForwardAndBreakOff => {
+            proxy.forward(request).await;
+            // The one way for a handler to close its connection without an answer: the connection's own task ends.
+            std::panic::resume_unwind(Box::new("the answer is lost"))
+        }
     }
 }
 
@@ -276,7 +288,8 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_they_are_written() {
-        for weather in [Weather::Fair, Weather::Unavailable, Weather::ReadOnly, Weather::Slow(250), Weather::Unheard] {
+        use Weather::{CutOff, Fair, ReadOnly, Slow, Unavailable, Unheard};
+        for weather in [Fair, Unavailable, ReadOnly, Slow(250), Unheard, CutOff] {
             assert_eq!(Weather::read(&weather.line()), Some(weather));
         }
         assert_eq!(Weather::read("slow"), None);
@@ -291,6 +304,7 @@ mod tests {
             (Weather::Unavailable, Course::Refuse, Course::Refuse),
             (Weather::ReadOnly, forward, Course::Refuse),
             (Weather::Unheard, forward, Course::ForwardAndLose),
+            (Weather::CutOff, Course::ForwardAndBreakOff, Course::ForwardAndBreakOff),
         ];
         for (weather, read, write) in table {
             assert_eq!(weather.decide(&Method::GET), read, "{weather:?}");

@@ -1,6 +1,8 @@
 //! Programs that come from the system's packages: used when they are there, installed with apt-get when
 //! they are not.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::LabError;
@@ -28,6 +30,36 @@ pub(super) const NODE_PROGRAMS: &[SystemProgram] = &[
     SystemProgram { program: "ip", package: "iproute2" },
     SystemProgram { program: "nsenter", package: "util-linux" },
 ];
+
+/// The database server, its client, and what starts it as its own user.
+pub(super) const POSTGRES: &[SystemProgram] = &[
+    SystemProgram { program: "/usr/lib/postgresql/15/bin/postgres", package: "postgresql-15" },
+    SystemProgram { program: "/usr/lib/postgresql/15/bin/psql", package: "postgresql-client-15" },
+    SystemProgram { program: "setpriv", package: "util-linux" },
+];
+
+/// Downloads a package into `work` and gives the folder of its files: not installed, so that nothing else of the system
+/// changes and no service starts.
+pub(super) fn unpack(package: &str, work: &Path) -> Result<PathBuf, LabError> {
+    if !on_path("apt-get") {
+        return Err(LabError::MissingProgram {
+            program: "apt-get".to_owned(),
+            remedy: format!("The package {package} comes from Debian."),
+        });
+    }
+    let mut download = Command::new("apt-get");
+    download.args(["download", "-q", package]).current_dir(work);
+    if run(&mut download).is_err() {
+        run(Command::new("apt-get").args(["update", "-q"]))?;
+        run(&mut download)?;
+    }
+    let files = fs::read_dir(work).map_err(LabError::file("listing", work))?.flatten().map(|entry| entry.path());
+    let archive = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    let archive = archive.ok_or_else(|| LabError::Wrong(format!("apt-get downloaded no package of {package}")))?;
+    let unpacked = work.join("unpacked");
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&unpacked))?;
+    Ok(unpacked)
+}
 
 /// Sees to it that all of `programs` can be run.
 pub(super) fn ensure(programs: &[SystemProgram]) -> Result<(), LabError> {

@@ -12,6 +12,8 @@ mod go;
 mod kafka;
 mod kubernetes;
 mod pods;
+mod prometheus;
+mod registry;
 mod s3;
 mod tools;
 pub mod versions;
@@ -20,10 +22,15 @@ pub use cache::Cache;
 pub use kafka::KafkaInstallation;
 pub use kubernetes::KubernetesProgram;
 pub use pods::PodPrograms;
+pub use registry::RegistryInstallation;
+pub use versions::POSTGRES_PROGRAMS;
 
 use clap::ValueEnum;
 
 use crate::LabError;
+
+use command::on_path;
+use debian::POSTGRES;
 
 /// What `freshet-lab install` can install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,6 +47,12 @@ pub enum Part {
     ApiServer,
     /// The rest of a Kubernetes cluster: its other servers, containerd, CoreDNS.
     Cluster,
+    /// The schema registry.
+    Registry,
+    /// Postgres.
+    Postgres,
+    /// Prometheus.
+    Prometheus,
 }
 
 /// Installs `parts` (all of them when there are none), each step skipped when it is done already.
@@ -57,6 +70,9 @@ pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
             Part::Tools => tools::install(cache)?,
             Part::ApiServer => kubernetes::install_api_server(cache)?,
             Part::Cluster => kubernetes::install_cluster(cache)?,
+            Part::Registry => registry::install(cache)?,
+            Part::Postgres => debian::ensure(POSTGRES)?,
+            Part::Prometheus => prometheus::install(cache)?,
         }
     }
     Ok(())
@@ -102,6 +118,22 @@ pub fn installed_containerd(cache: &Cache) -> Result<std::path::PathBuf, LabErro
     kubernetes::find_containerd(cache)
 }
 
+/// The installed schema registry.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install registry` has not run.
+pub fn installed_registry(cache: &Cache) -> Result<RegistryInstallation, LabError> {
+    registry::find(cache)
+}
+
+/// Prometheus' binary.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install prometheus` has not run.
+pub fn installed_prometheus(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
+    prometheus::find(cache)
+}
+
 /// Installs those of `parts` that are not there, and says nothing when all are.
 ///
 /// # Errors
@@ -114,6 +146,9 @@ pub fn install_missing(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
         Part::Tools => false,
         Part::ApiServer => kubernetes::has_api_server(cache),
         Part::Cluster => kubernetes::has_cluster(cache),
+        Part::Registry => registry::find(cache).is_ok(),
+        Part::Postgres => POSTGRES.iter().all(|program| on_path(program.program)),
+        Part::Prometheus => prometheus::find(cache).is_ok(),
     };
     let missing: Vec<Part> =
         Part::value_variants().iter().filter(|part| parts.contains(part) && !there(part)).copied().collect();

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::LabError;
 
 use super::cache::Cache;
-use super::command::{on_path, run};
+use super::command::run;
 use crate::images::{Libraries, libraries_of};
 
 const PAUSE_C: &str = include_str!("../../assets/images/pause.c");
@@ -66,26 +66,10 @@ fn busybox(work: &Path) -> Result<PathBuf, LabError> {
             return Ok(copy);
         }
     }
-    if !on_path("apt-get") {
-        return Err(LabError::MissingProgram {
-            program: "busybox".to_owned(),
-            remedy: "Install a statically linked busybox as /bin/busybox, and run this again.".to_owned(),
-        });
-    }
-    let mut download = Command::new("apt-get");
-    download.args(["download", "-q", "busybox-static"]).current_dir(work);
-    if run(&mut download).is_err() {
-        run(Command::new("apt-get").args(["update", "-q"]))?;
-        run(&mut download)?;
-    }
-    let package = fs::read_dir(work).map_err(LabError::file("listing", work))?.flatten().map(|entry| entry.path());
-    let package = package.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    let package = package.ok_or_else(|| LabError::Wrong("apt-get downloaded no package of busybox".to_owned()))?;
-    let unpacked = work.join("unpacked");
-    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+    let unpacked = super::debian::unpack("busybox-static", work)?;
     let inside = ["bin/busybox", "usr/bin/busybox"].map(|path| unpacked.join(path));
     inside
         .into_iter()
         .find(|path| path.exists())
-        .ok_or_else(|| LabError::Wrong(format!("{} holds no busybox", package.display())))
+        .ok_or_else(|| LabError::Wrong("Debian's package holds no busybox".to_owned()))
 }

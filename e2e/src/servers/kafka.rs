@@ -225,14 +225,18 @@ impl BrokerProperties {
     }
 
     /// Sets `settings`, instead of those of the same names.
-    pub(crate) fn set(&mut self, settings: Vec<(&str, String)>) {
-        self.0.extend(settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    pub(crate) fn set(&mut self, settings: impl IntoIterator<Item = (impl Into<String>, String)>) {
+        self.0.extend(settings.into_iter().map(|(name, value)| (name.into(), value)));
+    }
+
+    /// As the text of a file.
+    pub(crate) fn text(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
     }
 
     /// Writes them to `path`.
     pub(crate) fn write(&self, path: &Path) -> Result<PathBuf, LabError> {
-        let text: String = self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        fs::write(path, text).map_err(LabError::file("writing", path))?;
+        fs::write(path, self.text()).map_err(LabError::file("writing", path))?;
         Ok(path.to_owned())
     }
 }

@@ -5,7 +5,6 @@
 
 pub mod kafka;
 pub mod process;
-pub mod relay;
 pub mod s3;
 mod scratch;
 pub(crate) mod shared;

@@ -98,12 +98,6 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Its port on 127.0.0.1.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The folder of a bucket's objects, each a file.
     #[must_use]
     pub fn bucket(&self, name: &str) -> PathBuf {

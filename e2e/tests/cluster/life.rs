@@ -1,6 +1,8 @@
 //! A cluster's life: up, killed half-way, up again, down; and nothing is left.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,6 +46,7 @@ struct Machine {
     mounts: Vec<String>,
     interfaces: Vec<String>,
     control_groups: Vec<PathBuf>,
+    packet_filter: Vec<String>,
 }
 
 impl Machine {
@@ -57,7 +60,10 @@ impl Machine {
         interfaces.sort();
         let groups = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", &format!("{id}*")]).output();
         let groups = String::from_utf8(groups.unwrap().stdout).unwrap().lines().map(PathBuf::from).collect();
-        Self { mounts, interfaces, control_groups: groups }
+        let rules = Command::new("iptables-save").output().unwrap();
+        let rules = String::from_utf8(rules.stdout).unwrap();
+        let packet_filter = rules.lines().filter(|line| line.starts_with("-A")).map(str::to_owned).collect();
+        Self { mounts, interfaces, control_groups: groups, packet_filter }
     }
 }
 
@@ -73,6 +79,28 @@ fn processes_of(folder: &Path) -> Vec<String> {
     named.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// A cluster with all that it may have besides nodes and brokers.
+const WHOLE: [&str; 5] = ["up", "--sasl", "--registry", "--postgres", "--prometheus"];
+
+/// Brings a cluster up until it begins to start a part that is not in `killed`, and kills the program a little later.
+/// Gives the part's name, or nothing when the cluster came up before.
+fn killed_in_another_step(folder: &Path, killed: &BTreeSet<String>) -> Option<String> {
+    let mut starting = lab(folder, &WHOLE).spawn().unwrap();
+    let mut lines = BufReader::new(starting.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let part = lines.find_map(|line| {
+        let part = line.strip_suffix(": starting …")?;
+        (!killed.contains(part)).then(|| part.to_owned())
+    });
+    if part.is_some() {
+        // From the first moment of a step to somewhere within it.
+        std::thread::sleep(Duration::from_millis(killed.len() as u64 % 5 * 100));
+        starting.kill().unwrap();
+    }
+    let ended = starting.wait_with_output().unwrap();
+    assert!(part.is_some() || ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    part
+}
+
 /// A pod of the second node that asks for a name.
 const ASKS: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asks"}, "spec": {
     "nodeName": "n2", "restartPolicy": "Never", "containers": [{"name": "main", "image": "localhost/busybox:dev",
@@ -86,12 +114,18 @@ fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
     let before = Machine::now(&site.id());
     let _ends = EndsAtLast(&folder);
 
-    // Killed at several moments of a start. What was begun goes on, or is begun again.
-    for moment in [50, 400, 1500, 4000, 8000] {
-        let mut starting = lab(&folder, &["up"]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(moment));
-        starting.kill().unwrap();
-        starting.wait().unwrap();
+    // Killed before the first step, and a little after the beginning of each. What was begun goes on, or is begun again.
+    let mut starting = lab(&folder, &WHOLE).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    starting.kill().unwrap();
+    starting.wait().unwrap();
+    let mut killed = BTreeSet::new();
+    while let Some(part) = killed_in_another_step(&folder, &killed) {
+        killed.insert(part);
+    }
+    for part in ["network", "Kafka", "Kafka with TLS and SCRAM", "schema registry", "Postgres", "Prometheus", "node n1"]
+    {
+        assert!(killed.contains(part), "it was not killed while it started {part}: {killed:?}");
     }
     let said = done(&folder, &["up"]);
     let kubeconfig = folder.join("kubeconfig");
@@ -101,7 +135,7 @@ fn a_cluster_comes_up_from_wherever_it_was_killed_and_leaves_nothing() {
 
     // What is up is only looked at.
     let began = Instant::now();
-    let said = done(&folder, &["up"]);
+    let said = done(&folder, &WHOLE);
     let took = began.elapsed();
     assert!(!said.contains("starting"), "{said}");
     assert!(took < Duration::from_secs(15), "a repeated start took {took:?}");

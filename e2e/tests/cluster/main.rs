@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
 mod behaviour;
+mod extras;
 mod kubectl;
 mod life;

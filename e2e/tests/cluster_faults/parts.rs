@@ -4,9 +4,13 @@ use std::time::{Duration, Instant};
 
 use freshet_e2e::cluster::Cluster;
 use freshet_e2e::faults::parts::{freeze, kill, unplug};
-use freshet_e2e::scenario::cluster::{Kubernetes, Surroundings};
+use freshet_e2e::images::ImageName;
+use freshet_e2e::scenario::cluster::{Kubernetes, PlainPod, Scene, Surroundings, from_json};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::DeleteParams;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::json;
 
 fn lab() -> (Surroundings, Cluster) {
     let around = Surroundings::find().unwrap();
@@ -86,6 +90,43 @@ fn the_api_server_is_killed() {
     assert!(!api_answers(&around), "it answers after it was killed");
     killed.now().unwrap();
     wait("the API server answers", true, || api_answers(&around));
+}
+
+#[test]
+fn the_database_of_the_api_server_is_killed() {
+    let (around, lab) = lab();
+    let kubernetes = Kubernetes::new(&around.kubeconfig).unwrap();
+    let name = format!("kept-{}", std::process::id());
+    let map = from_json::<ConfigMap>(json!({"metadata": {"name": name}, "data": {"said": "before"}}));
+    kubernetes.create("default", &map).unwrap();
+    let killed = kill(&lab, "cp/etcd").unwrap();
+    assert!(!api_answers(&around), "it is ready without its database");
+    killed.now().unwrap();
+    wait("the API server answers", true, || api_answers(&around));
+    let api = kubernetes.api::<ConfigMap>("default");
+    let there = kubernetes.ask("looking at what was there", api.get(&name)).unwrap();
+    assert_eq!(there.data, map.data);
+    kubernetes.ask("deleting it", api.delete(&name, &DeleteParams::default())).unwrap();
+}
+
+#[test]
+fn a_node_is_killed_with_all_its_pods() {
+    let (_, lab) = lab();
+    let scene = Scene::new("cluster_faults::a_node_is_killed").unwrap();
+    let mut pod = PlainPod::new("stays", ImageName::Busybox.reference());
+    pod.command = ["sleep", "3600"].map(str::to_owned).to_vec();
+    pod.grace_seconds = 1;
+    scene.start(&pod).unwrap();
+    let before = scene.wait_running("stays", 0).unwrap();
+    let killed = kill(&lab, "n1/host").unwrap();
+    assert!(!before.is_running(), "a pod outlives its node");
+    assert!(lab.process("n1/kubelet").is_err() && lab.process("n1/containerd").is_err());
+    killed.now().unwrap();
+    // The node is ready again, and starts the same pod's container anew.
+    let after = scene.wait_running("stays", 1).unwrap();
+    assert_ne!(after.id, before.id);
+    let names = scene.exec("stays", &["nslookup", "kafka.freshet-servers.svc.cluster.local"]).unwrap();
+    assert!(names.contains("Name:"), "{names}");
 }
 
 #[test]

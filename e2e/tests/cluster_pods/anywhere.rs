@@ -1,5 +1,7 @@
 //! On any cluster that has the image.
 
+use freshet_e2e::scenario::cluster::objects;
+
 use crate::*;
 
 #[test]
@@ -14,6 +16,14 @@ fn the_pilot_in_a_pod() {
     assert!(exact.late > 0 && exact.bad > 0, "{exact:?}");
     assert_eq!(scene.restarts("worker-0").unwrap(), 0, "{}", said(&scene, 1));
     println!("{exact:?}");
+
+    // Its objects go with it.
+    let (around, prefix) = (scene.around.clone(), scene.namespace.clone());
+    assert!(!objects(&around, &prefix).unwrap().is_empty());
+    drop(scene);
+    if std::env::var_os("FRESHET_E2E_KEEP").is_none() {
+        assert_eq!(objects(&around, &prefix).unwrap(), Vec::<String>::new());
+    }
 }
 
 #[test]

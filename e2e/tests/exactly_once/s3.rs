@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
+use freshet_e2e::faults::{FaultyS3, SmallDisk, Weather, fill};
 use freshet_e2e::scenario::{Bucket, KillOptions, kill_again_and_again};
-use freshet_e2e::servers::relay::{Relay, Weather};
-use freshet_e2e::servers::{S3Options, S3Server};
+use freshet_e2e::servers::{S3Options, S3Server, Scratch};
 
 use crate::*;
 
@@ -91,25 +91,55 @@ fn the_server_killed_and_frozen() {
 #[test]
 fn a_slow_server_that_loses_answers() {
     let server = server();
-    let relay = Relay::start(server.port()).unwrap();
-    let bucket = Bucket { endpoint: format!("http://{}", relay.address()), ..Bucket::of(&server, BUCKET) };
+    let mut proxy = FaultyS3::start(([127, 0, 0, 1], 0).into(), &server.endpoint()).unwrap();
+    let bucket = Bucket { endpoint: proxy.endpoint(), ..Bucket::of(&server, BUCKET) };
     let job = job_in(bucket, "s3-slow");
     job.assign(2).unwrap();
     let mut watch = watch(&job);
     let mut workers = vec![job.worker(0).unwrap(), job.worker(1).unwrap()];
     let feed = feed(&job, 53);
     progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "the start");
-    relay.delay(Duration::from_millis(300));
+    proxy.set(Weather::Slow(300)).unwrap();
     progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "answers came late");
     workers[1].kill9();
     workers[1] = job.worker(1).unwrap();
     progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "a slot was killed meanwhile");
-    relay.delay(Duration::ZERO);
-    for weather in [Weather::Unavailable, Weather::LosesAnswers] {
-        relay.set(weather);
+    for weather in [Weather::Unavailable, Weather::CutOff] {
+        proxy.set(weather).unwrap();
         watch.follow(Duration::from_secs(3));
-        relay.set(Weather::Fair);
+        proxy.set(Weather::Fair).unwrap();
         progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), &format!("{weather:?}"));
+    }
+    for worker in &mut workers {
+        assert!(worker.is_running(), "the worker of slot {} gave up:\n{}", worker.slot, worker.said());
+    }
+    feed.finish().unwrap();
+    job.settle_exactly(&mut watch, &mut workers).unwrap();
+}
+
+#[test]
+fn a_server_whose_disk_is_full() {
+    const MIB: u64 = 1 << 20;
+    let scratch = Scratch::new("s3-full").unwrap();
+    let disk = SmallDisk::mount(&scratch.path().join("objects"), 64 * MIB).unwrap();
+    let options = S3Options { port: None, buckets: vec![BUCKET.to_owned()] };
+    let server = S3Server::start(scratch.path(), &options).unwrap();
+    let job = job_in(Bucket::of(&server, BUCKET), "s3-full");
+    job.assign(2).unwrap();
+    let mut watch = watch(&job);
+    let mut workers = vec![job.worker(0).unwrap(), job.worker(1).unwrap()];
+    let feed = feed(&job, 61);
+    progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "the start");
+    for kill in [false, true] {
+        let full = fill(disk.path(), 64 * MIB).unwrap();
+        watch.follow(Duration::from_secs(3));
+        if kill {
+            workers[1].kill9();
+            workers[1] = job.worker(1).unwrap();
+            watch.follow(Duration::from_secs(2));
+        }
+        full.now().unwrap();
+        progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "the disk had room again");
     }
     for worker in &mut workers {
         assert!(worker.is_running(), "the worker of slot {} gave up:\n{}", worker.slot, worker.said());

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
 mod disks;
+mod leases;
 mod links;
 mod weather;

@@ -10,9 +10,11 @@
 //! operator.rs      the operator, installed by Helm; kubectl
 //! jobs.rs          StreamJobs and Topics of a scene: changed, watched, and what they say
 //! demo.rs          `make cluster-demo`: all of it in one command
+//! bucket.rs        its objects, which go with it
 //! report.rs        what a failed test leaves behind
 //! ```
 
+mod bucket;
 mod definitions;
 pub mod demo;
 mod jobs;
@@ -24,6 +26,7 @@ mod report;
 mod scene;
 mod surroundings;
 
+pub use bucket::objects;
 pub use definitions::{Manifest, Verdict};
 pub use jobs::{condition, told};
 pub use kubernetes::{Kubernetes, MANAGER, refusal};

@@ -41,6 +41,8 @@ pub struct PlainPod {
     pub grace_seconds: u32,
     /// A port that it serves metrics and health on.
     pub port: Option<u16>,
+    /// Notes about it, for others: names and texts.
+    pub annotations: Vec<(String, String)>,
     /// Whether it is over when its program has ended; otherwise that is started again.
     pub once: bool,
 }
@@ -60,6 +62,7 @@ impl PlainPod {
             memory: None,
             grace_seconds: 10,
             port: None,
+            annotations: Vec::new(),
             once: false,
         }
     }
@@ -69,6 +72,8 @@ impl PlainPod {
     pub fn resource(&self) -> Pod {
         let variables: Vec<Value> =
             self.variables.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        let annotations: serde_json::Map<String, Value> =
+            self.annotations.iter().map(|(name, text)| (name.clone(), text.clone().into())).collect();
         let from = if self.store { json!([{"secretRef": {"name": STORE_SECRET}}]) } else { json!([]) };
         let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
         if let Some(map) = &self.manifests {
@@ -80,7 +85,7 @@ impl PlainPod {
             mounts.push(json!({"name": "memory", "mountPath": path}));
         }
         from_json(json!({
-            "metadata": {"name": self.name, "labels": {"app.kubernetes.io/name": self.name}},
+            "metadata": {"name": self.name, "labels": {"app.kubernetes.io/name": self.name}, "annotations": annotations},
             "spec": {
                 "restartPolicy": if self.once { "Never" } else { "Always" },
                 "terminationGracePeriodSeconds": self.grace_seconds,
@@ -102,7 +107,7 @@ impl PlainPod {
                     "args": self.args,
                     "env": variables,
                     "envFrom": from,
-                    "ports": self.port.iter().map(|port| json!({"name": "http", "containerPort": port})).collect::<Vec<_>>(),
+                    "ports": self.port.iter().map(|port| json!({"name": "metrics", "containerPort": port})).collect::<Vec<_>>(),
                     "securityContext": {
                         "allowPrivilegeEscalation": false,
                         "readOnlyRootFilesystem": true,

@@ -92,7 +92,9 @@ fn pods(kubernetes: &Kubernetes, namespace: &str, folder: &Path) {
                     put(&folder.join("pods").join(format!("{name}.{}.{suffix}", container.name)), &text);
                 }
             }
-            for port in container.ports.unwrap_or_default().iter().filter(|port| port.name.as_deref() == Some("http")) {
+            for port in
+                container.ports.unwrap_or_default().iter().filter(|port| port.name.as_deref() == Some("metrics"))
+            {
                 let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{}/proxy/metrics", port.container_port);
                 if let Ok(text) = kubernetes.get(&path) {
                     put(&folder.join("metrics").join(format!("{name}.{}.txt", container.name)), &text);

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::kubernetes::Kubernetes;
 use super::operator::STORE_SECRET;
-use super::report;
 use super::surroundings::Surroundings;
+use super::{bucket, report};
 use crate::LabError;
 use crate::images::{ImageName, build};
 use crate::scenario::topics;
@@ -142,6 +142,11 @@ impl Scene {
         }
         if let Err(error) = topics::delete_all(&self.around.kafka_from_here, self.run()) {
             eprintln!("the topics of {} could not be deleted: {error}", self.namespace);
+        }
+        match bucket::clear(self) {
+            Ok(0) => {}
+            Ok(objects) => println!("{objects} objects of {} deleted", self.namespace),
+            Err(error) => eprintln!("the objects of {} could not be deleted: {error}", self.namespace),
         }
     }
 }
