@@ -142,7 +142,7 @@ impl Gate {
         let mut attempts = self.state.attempts.lock().unwrap();
         let attempt = attempts.entry(String::new()).or_default();
         *attempt += 1;
-        let fails = *attempt % 5 == 0;
+        let fails = (*attempt).is_multiple_of(5);
         *self.state.failed.lock().unwrap() += usize::from(fails);
         fails
     }
