@@ -385,7 +385,7 @@ fn another_revision_is_checked_while_the_old_one_runs() {
         name: "p".into(),
         revision: other.revision,
         attempt: 1,
-        pod: None,
+        pod: Some(valid().pods.hash()),
         made_ms: 0,
         state: PreflightState::Failed(refused),
     }];
