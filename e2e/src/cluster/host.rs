@@ -12,7 +12,7 @@ use crate::LabError;
 use crate::install::command::run;
 
 use super::address::{PREFIX, SWITCH};
-use super::marks::mark;
+use super::marks::{born, mark};
 use super::site::{Presence, Site};
 
 const SCRIPT: &str = include_str!("../../assets/cluster/host.sh");
@@ -53,6 +53,10 @@ impl Host {
         if site.presence(&self.place()) == Presence::Absent {
             let disk = site.disk(&self.name);
             fs::create_dir_all(&disk).map_err(LabError::file("making", &disk))?;
+            // What an earlier life said of itself: its namespaces' numbers may come again.
+            for said in [disk.join("ready"), self.plugged(site)] {
+                fs::remove_file(said).ok();
+            }
             let mut command = Command::new("setsid");
             command.args(["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL"]);
             command.args(["--mount-proc", "--propagation", "private", "sh", "-c", SCRIPT, "host", &self.name]);
@@ -78,10 +82,15 @@ impl Host {
         fs::read_to_string(site.disk(&self.name).join("ready")).is_ok_and(|ready| own.as_os_str() == ready.trim_end())
     }
 
-    /// The namespaces between which its cable is, when both are there.
+    /// The hosts' lives between which its cable is, when both are there: the number of a namespace, which is given to
+    /// another one after its end, and the moment at which its process 1 was started.
     fn ends(&self, site: &Site) -> Option<String> {
-        let end = |host: &str| fs::read_link(format!("/proc/{}/ns/net", site.host_process(host).ok()?)).ok();
-        Some(format!("{} {}\n", end(&self.name)?.display(), end(SWITCH_HOST)?.display()))
+        let end = |host: &str| {
+            let process = site.host_process(host).ok()?;
+            let namespace = fs::read_link(format!("/proc/{process}/ns/net")).ok()?;
+            Some(format!("{}@{}", namespace.display(), born(process)?))
+        };
+        Some(format!("{} {}\n", end(&self.name)?, end(SWITCH_HOST)?))
     }
 
     fn plugged(&self, site: &Site) -> PathBuf {

@@ -89,15 +89,21 @@ fn parse_stat(line: &str) -> Option<(u32, String)> {
     (!matches!(state, "Z" | "X")).then(|| (parent, program.to_owned()))
 }
 
+/// When a process was started, in hundredths of a second since the machine was: with its number, what tells it from any
+/// other.
+#[must_use]
+pub fn born(process: u32) -> Option<i64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The 22nd field; the program's name is the second.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// When a process was started, in seconds since 1970.
 #[must_use]
 pub fn started_at(process: u32) -> Option<i64> {
     let booted = fs::read_to_string("/proc/stat").ok()?;
     let booted: i64 = booted.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The 22nd field, counted in hundredths of a second since the machine started; the program's name is the second.
-    let ticks: i64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    Some(booted + ticks / 100)
+    Some(booted + born(process)? / 100)
 }
 
 /// What stands at a place: who was started first there, and its child where that one only waits for it.
