@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
 mod changes;
+mod faults;
 mod moves;
 
 use std::time::{Duration, Instant};
