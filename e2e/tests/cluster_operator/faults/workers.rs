@@ -158,19 +158,6 @@ pub fn faults() -> Vec<Fault> {
             says: "",
         },
         Fault {
-            name: "worker-can-not-be-asked",
-            of: Of::Job,
-            apart: false,
-            before: GOOD,
-            happens: |stage| {
-                let frozen = stage.scene.wait_running(&stage.pod(), 0)?.freeze()?;
-                Ok(Box::new(|_| frozen.now()))
-            },
-            shows: NOT_READY,
-            reasons: &["WorkerUnreachable"],
-            says: "worker-can-not-be-asked-0",
-        },
-        Fault {
             name: "store-fails",
             of: Of::Job,
             apart: false,
