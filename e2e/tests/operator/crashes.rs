@@ -47,13 +47,16 @@ impl Step {
     }
 
     async fn ended(self, world: &World) {
-        let count = |wanted: &'static str| move |job: &StreamJob| runs(job) && workers(job) == wanted;
-        match self {
-            Self::Make | Self::Add => drop(world.until("two workers", count("2/2")).await),
-            Self::Remove => {
-                let gone = |job: &StreamJob| job.status.as_ref().is_some_and(|status| status.replicas == Some(1));
-                drop(world.until("one worker", |job| count("1/1")(job) && gone(job)).await);
+        // Pods are seen to be ready before their StatefulSet's status counts them.
+        let count = |wanted: i32| {
+            move |job: &StreamJob| {
+                let counted = job.status.as_ref().is_some_and(|status| status.replicas == Some(wanted));
+                runs(job) && workers(job) == format!("{wanted}/{wanted}") && counted
             }
+        };
+        match self {
+            Self::Make | Self::Add => drop(world.until("two workers", count(2)).await),
+            Self::Remove => drop(world.until("one worker", count(1)).await),
             Self::Change => {
                 let is_new = |job: &StreamJob| {
                     let revision = job.status.as_ref().and_then(|status| status.revision.clone()).unwrap_or_default();
