@@ -162,7 +162,7 @@ async fn look(
 }
 
 /// Whether the job's credentials may do what its workers will: hold a transactional id of the lineage, read its groups'
-/// offsets and its inputs' bounds. (Whether they may write each output shows only when they do.)
+/// offsets and its inputs' bounds. (Rights to read and write topics are looked at when the generation is drafted.)
 async fn may_run(spec: &JobSpec, lineage: &Lineage, log: &Rc<dyn Log>) -> Result<(), SlotError> {
     log.fence(&[format!("freshet/{}/preflight", lineage.id())]).await?;
     for (stage, topic) in spec.plan.source_stages() {

@@ -1,31 +1,24 @@
 //! What happens where values end: overflow, division by zero, casts that can't be, numbers that no type holds, texts of a
 //! megabyte, and records at the edges of windows.
 
-use freshet_plan::{Column, EventTime, Format};
+use freshet_plan::EventTime;
 use freshet_sql::{Catalog, PlanOptions, Table};
 
-use crate::events::columns;
-use crate::run::{Manner, Outcome, run};
+use crate::events::{columns, table};
+use crate::run::{Manner, Outcome, SOURCE_PARTITIONS, run};
 
 const COLUMNS: &str =
     "k STRING, i INT, b BIGINT, d DOUBLE, f FLOAT, m DECIMAL(12,2), h DECIMAL(38,0), s STRING, ts TIMESTAMP(3)";
 
 fn catalog(out: &str, key_trusted: bool, disorder_ms: i64) -> Catalog {
-    let table = |name: &str, columns: Vec<Column>| Table {
-        name: name.to_owned(),
-        resource_name: name.to_owned(),
-        topic: name.to_owned(),
-        format: Format::Json,
-        columns,
-        key: Vec::new(),
-        key_trusted: false,
-        event_time: None,
-        partitions: 3,
-    };
     let event_time = EventTime { column: "ts".to_owned(), max_out_of_orderness_ms: disorder_ms, idle_timeout_ms: None };
-    let t =
-        Table { key: vec!["k".to_owned()], key_trusted, event_time: Some(event_time), ..table("t", columns(COLUMNS)) };
-    Catalog { tables: vec![t, table("out", columns(out))] }
+    let t = Table {
+        key: vec!["k".to_owned()],
+        key_trusted,
+        event_time: Some(event_time),
+        ..table("t", columns(COLUMNS), SOURCE_PARTITIONS)
+    };
+    Catalog { tables: vec![t, table("out", columns(out), SOURCE_PARTITIONS)] }
 }
 
 /// Runs `sql` over records of one partition; the others have a late one that closes their windows.
