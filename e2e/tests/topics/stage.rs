@@ -118,9 +118,11 @@ impl Stage {
 
     /// Ends the operator as a kill would: in the middle of whatever it does.
     pub async fn kill(&mut self) {
-        let (_, work) = self.operator.take().unwrap();
+        // The other end of `stop` must outlive the abort: closed, it asks the operator to end in order.
+        let (stop, work) = self.operator.take().unwrap();
         work.abort();
         assert!(work.await.unwrap_err().is_cancelled());
+        drop(stop);
     }
 
     /// Starts the operator anew with another deadline for deletions.

@@ -1,6 +1,7 @@
 //! Pure: which Topics name one Kafka topic, and whose it is.
 //!
-//! The oldest Topic that may write has the claim; Topics that only observe claim nothing. Whether two addresses are
+//! The oldest Topic that may write has the claim; Topics that only observe claim nothing. The API server tells ages in
+//! whole seconds: of two made in the same one, the Topic has it that already knows its Kafka topic. Whether two addresses are
 //! one cluster is known by the cluster's id once both have answered, and by the address until then.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +18,8 @@ use super::wanted::{Access, access, kafka_name};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     since: Time,
+    /// Whether its Kafka topic is still to be made or taken over.
+    seeks: bool,
     namespace: String,
     name: String,
     access: Option<Access>,
@@ -30,6 +33,7 @@ impl Claim {
         let created = topic.metadata.creation_timestamp.clone();
         Self {
             since: created.unwrap_or_else(|| crate::clock::time(0)),
+            seeks: topic.status.as_ref().is_none_or(|status| status.topic_id.is_none()),
             namespace: topic.namespace().unwrap_or_default(),
             name: topic.name_any(),
             access: access(topic, default),
@@ -152,5 +156,12 @@ mod tests {
         let told = claims.forget(&old);
         assert_eq!(told.len(), 4);
         assert_eq!(rival_of(&young, &unknown).as_deref(), Some("a/twin"), "of one age, the first by name");
+
+        // One of them made the Kafka topic: the other is no older for its name.
+        let mut young = young;
+        young.status = Some(freshet_crds::TopicStatus { topic_id: Some("id".to_owned()), ..Default::default() });
+        claims.note(&young, None);
+        assert_eq!(rival_of(&young, &unknown), None);
+        assert_eq!(rival_of(&twin, &unknown).as_deref(), Some("a/young"));
     }
 }
