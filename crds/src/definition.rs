@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{StreamJob, Topic};
 
@@ -56,7 +56,17 @@ pub fn definitions() -> Vec<Definition> {
 fn tidy(definition: &CustomResourceDefinition) -> Value {
     let mut json = serde_json::to_value(definition).expect("a definition is made of JSON's types only");
     clean(&mut json);
+    unseen(&mut json);
     json
+}
+
+/// A resource that no operator has looked at has a status that says so. Without one kstatus, and with it Flux and kpt,
+/// would call it current the moment it is applied.
+fn unseen(definition: &mut Value) {
+    let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
+    if let Some(status) = definition.pointer_mut(status).and_then(Value::as_object_mut) {
+        status.insert("default".to_owned(), json!({ "observedGeneration": crate::status::never_observed() }));
+    }
 }
 
 fn clean(value: &mut Value) {

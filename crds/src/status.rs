@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 /// `observedGeneration` before the operator has seen the resource.
-const fn never_observed() -> i64 {
+pub(crate) const fn never_observed() -> i64 {
     -1
 }
 

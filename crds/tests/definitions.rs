@@ -36,6 +36,26 @@ fn generated_pages_are_up_to_date() {
     }
 }
 
+/// Somebody who sees a reason finds what to do by it.
+#[test]
+fn every_reason_is_in_the_page_of_symptoms() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/troubleshooting.md");
+    let page = std::fs::read_to_string(&path).expect("docs/troubleshooting.md");
+    let named = |name: &str| page.contains(&format!("`{name}`"));
+    let missing: Vec<&str> =
+        freshet_crds::reasons::ALL.iter().map(|reason| reason.name).filter(|name| !named(name)).collect();
+    assert!(missing.is_empty(), "docs/troubleshooting.md does not name {}", missing.join(", "));
+}
+
+/// What a tool reads that waits for a resource which no operator has looked at.
+#[test]
+fn a_resource_that_nobody_has_looked_at_says_so() {
+    for definition in definitions() {
+        let status = &definition.schema()["properties"]["status"];
+        assert_eq!(status["default"], json!({ "observedGeneration": -1 }), "{}", definition.kind);
+    }
+}
+
 #[test]
 fn every_field_is_described_and_the_schema_is_structural() {
     fn walk(path: &str, schema: &Value, wrong: &mut Vec<String>) {

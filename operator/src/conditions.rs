@@ -3,7 +3,8 @@
 //!
 //! kstatus, `kubectl wait` and alerts read them so: `Ready` says whether the resource does what its spec says,
 //! `Reconciling` that something is done or waited for that may heal by itself, `Stalled` that a person must change
-//! something. All three are always there.
+//! something. All three are always there. `Reconciling` and `Stalled` are never both True: kstatus would take the first
+//! that it finds, and whoever waits would not hear that a person must act.
 
 use freshet_crds::reasons::{Kind, Reason, condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -38,7 +39,7 @@ impl Fact {
 pub struct Verdict {
     /// Whether it does what its spec says, or its last good one.
     pub ready: Fact,
-    /// What is done or waited for, if anything: a passing reason.
+    /// What is done or waited for, if anything: a passing reason. Shown only where nothing is stalled.
     pub reconciling: Option<Fact>,
     /// What a person must change, if anything: a stalled reason.
     pub stalled: Option<Fact>,
@@ -72,9 +73,11 @@ impl Verdict {
     #[must_use]
     pub fn conditions(&self, old: &[Condition], generation: i64, now: &Time) -> Vec<Condition> {
         let idle = || Fact::no(&self.ready.reason, "");
+        // What passes by itself is told by Ready, too, where it keeps the resource from working.
+        let reconciling = self.reconciling.clone().filter(|_| self.stalled.is_none());
         let mut facts = vec![
             (condition::READY, self.ready.clone()),
-            (condition::RECONCILING, self.reconciling.clone().unwrap_or_else(idle)),
+            (condition::RECONCILING, reconciling.unwrap_or_else(idle)),
             (condition::STALLED, self.stalled.clone().unwrap_or_else(idle)),
         ];
         facts.extend(self.more.iter().cloned());
@@ -154,6 +157,22 @@ mod tests {
         let third = Verdict::good(&RUNNING, "c").conditions(&second, 2, &time(3_000));
         assert_eq!(Verdict::good(&RUNNING, "c").conditions(&third, 2, &time(9_000)), third, "nothing changed");
         assert_eq!(third[0].observed_generation, Some(2));
+    }
+
+    #[test]
+    fn what_a_person_must_change_hides_what_passes() {
+        let both = Verdict {
+            stalled: Some(Fact::yes(SPEC_INVALID.name, "b")),
+            ..Verdict::not_ready(&STARTING, "a")
+        };
+        assert_eq!(
+            summary(&both.conditions(&[], 1, &time(0))),
+            vec![
+                row("Ready", "False", "Starting", 0),
+                row("Reconciling", "False", "Starting", 0),
+                row("Stalled", "True", "SpecInvalid", 0),
+            ]
+        );
     }
 
     #[test]

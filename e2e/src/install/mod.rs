@@ -9,6 +9,7 @@ mod cache;
 pub(crate) mod command;
 mod debian;
 mod go;
+mod health;
 mod kafka;
 mod kubernetes;
 mod pods;
@@ -53,6 +54,8 @@ pub enum Part {
     Postgres,
     /// Prometheus.
     Prometheus,
+    /// What kstatus and Argo CD make of resources.
+    Health,
 }
 
 /// Installs `parts` (all of them when there are none), each step skipped when it is done already.
@@ -73,6 +76,7 @@ pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
             Part::Registry => registry::install(cache)?,
             Part::Postgres => debian::ensure(POSTGRES)?,
             Part::Prometheus => prometheus::install(cache)?,
+            Part::Health => health::install(cache)?,
         }
     }
     Ok(())
@@ -134,6 +138,14 @@ pub fn installed_prometheus(cache: &Cache) -> Result<std::path::PathBuf, LabErro
     prometheus::find(cache)
 }
 
+/// The program that says what kstatus and Argo CD make of resources.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install health` has not run.
+pub fn installed_health(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
+    health::find(cache)
+}
+
 /// Installs those of `parts` that are not there, and says nothing when all are.
 ///
 /// # Errors
@@ -149,6 +161,7 @@ pub fn install_missing(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
         Part::Registry => registry::find(cache).is_ok(),
         Part::Postgres => POSTGRES.iter().all(|program| on_path(program.program)),
         Part::Prometheus => prometheus::find(cache).is_ok(),
+        Part::Health => health::find(cache).is_ok(),
     };
     let missing: Vec<Part> =
         Part::value_variants().iter().filter(|part| parts.contains(part) && !there(part)).copied().collect();

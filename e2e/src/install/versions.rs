@@ -107,6 +107,13 @@ pub const COREDNS_MODULE: GoModule = GoModule {
     main: Some(include_str!("../../assets/go/coredns/main.go")),
 };
 
+/// The module of the program that says what kstatus and Argo CD make of resources. Its version is its source.
+pub const HEALTH_MODULE: GoModule = GoModule {
+    go_mod: include_str!("../../assets/go/health/go.mod"),
+    go_sum: include_str!("../../assets/go/health/go.sum"),
+    main: Some(include_str!("../../assets/go/health/main.go")),
+};
+
 /// A program inside a Python wheel.
 #[derive(Debug, Clone, Copy)]
 pub struct WheelProgram {
