@@ -87,6 +87,9 @@ reasons! {
     TAKING_OVER = "TakingOver", Passing,
         "Workers take over the next generation: another plan, or other settings.",
         "Wait.";
+    RESTARTING = "Restarting", Passing,
+        "Workers are restarted one after another: other brokers, another store, another template, or spec.restartNonce.",
+        "Wait. If it lasts, look at the pods.";
     SUSPENDING = "Suspending", Passing,
         "Workers commit a last epoch and end, since spec.state asks for it.",
         "Wait.";

@@ -161,10 +161,7 @@ mod tests {
 
     #[test]
     fn what_a_person_must_change_hides_what_passes() {
-        let both = Verdict {
-            stalled: Some(Fact::yes(SPEC_INVALID.name, "b")),
-            ..Verdict::not_ready(&STARTING, "a")
-        };
+        let both = Verdict { stalled: Some(Fact::yes(SPEC_INVALID.name, "b")), ..Verdict::not_ready(&STARTING, "a") };
         assert_eq!(
             summary(&both.conditions(&[], 1, &time(0))),
             vec![

@@ -3,6 +3,7 @@
 use freshet_crds::StreamJob;
 use freshet_crds::control::PreflightReport;
 use freshet_operator::streamjob::build::REPORT;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -68,10 +69,35 @@ async fn a_job_lives_as_its_spec_says() {
     assert!(says(&wrong, "Ready", "True", "Running"));
     assert!(changed.metadata.generation < wrong.metadata.generation);
 
-    // Suspended and back.
-    world.apply(json!({ "replicas": 2, "state": "Suspended" })).await;
-    world.until("suspension", |job| says(job, "Ready", "True", "Suspended")).await;
+    // Other pods: it is not done before the StatefulSet's controller has looked, and has replaced all of them.
     world.apply(json!({ "replicas": 2 })).await;
+    world.until("it runs again", runs).await;
+    let sets = world.api::<StatefulSet>();
+    let generation = sets.get("fraud").await.unwrap().metadata.generation.unwrap();
+    let shown = async |generation: i64, revisions: [&str; 2]| {
+        let [current, update] = revisions;
+        let status = json!({ "observedGeneration": generation, "currentRevision": current, "updateRevision": update });
+        sets.patch_status("fraud", &by, &Patch::Merge(&json!({ "status": status }))).await.unwrap();
+    };
+    shown(generation, ["a", "a"]).await;
+    operator.quiet().await;
+    world.apply(json!({ "replicas": 2, "restartNonce": "b" })).await;
+    world.until("a restart", |job| says(job, "Reconciling", "True", "Restarting")).await;
+    operator.quiet().await;
+    let restarts = world.api::<StreamJob>().get("fraud").await.unwrap();
+    assert!(says(&restarts, "Reconciling", "True", "Restarting"), "{:?}", restarts.status);
+    let generation = sets.get("fraud").await.unwrap().metadata.generation.unwrap();
+    shown(generation, ["a", "b"]).await;
+    operator.quiet().await;
+    let restarts = world.api::<StreamJob>().get("fraud").await.unwrap();
+    assert!(says(&restarts, "Reconciling", "True", "Restarting"), "{:?}", restarts.status);
+    shown(generation, ["b", "b"]).await;
+    world.until("the restart's end", runs).await;
+
+    // Suspended and back.
+    world.apply(json!({ "replicas": 2, "restartNonce": "b", "state": "Suspended" })).await;
+    world.until("suspension", |job| says(job, "Ready", "True", "Suspended")).await;
+    world.apply(json!({ "replicas": 2, "restartNonce": "b" })).await;
     world
         .until("it runs again", |job| runs(job) && job.status.as_ref().unwrap().workers.as_deref() == Some("2/2"))
         .await;

@@ -19,6 +19,7 @@ use super::decide::Action;
 use super::facts::{Facts, Legacy};
 use super::names;
 use super::observe::Children;
+use super::rollout;
 use super::shapes::Shapes;
 use super::validate::Valid;
 use super::workers::{WorkerError, Workers};
@@ -75,6 +76,8 @@ pub struct Done {
     pub force_deleted: Vec<String>,
     /// The resource, if it was written.
     pub written: Option<Box<StreamJob>>,
+    /// Whether the StatefulSet was told to make its pods otherwise: it replaces those that it has.
+    pub restarts: bool,
 }
 
 /// Carries decisions out for one job.
@@ -143,7 +146,7 @@ impl Applier<'_> {
                     // What was accepted before is not written over it.
                     accepted = None;
                 }
-                Action::ApplyWorkers { pods } => self.workers(*pods, accepted).await?,
+                Action::ApplyWorkers { pods } => done.restarts |= self.workers(*pods, accepted).await?,
                 Action::ResizeWorkers { pods } => self.resize(*pods).await?,
                 Action::HandOut { slots } => done.handed_out = Some(self.hand_out(*slots).await?),
                 Action::AskAgain => self.ask_again().await?,
@@ -166,8 +169,9 @@ impl Applier<'_> {
         self.job.controller_owner_ref(&()).ok_or(ApplyError::NoSpec)
     }
 
-    /// `accepted`: the report beside the manifests, where they were not written just now.
-    async fn workers(&self, pods: u32, accepted: Option<&PreflightReport>) -> Result<(), ApplyError> {
+    /// `accepted`: the report beside the manifests, where they were not written just now. Says whether pods that are there
+    /// will be replaced.
+    async fn workers(&self, pods: u32, accepted: Option<&PreflightReport>) -> Result<bool, ApplyError> {
         let builder = self.builder()?;
         let stamp = self.stamp(self.valid.ok_or(ApplyError::NoSpec)?, pods);
         // Not watched, since the operator reads no Secrets: made wherever a pod may lack it.
@@ -178,7 +182,7 @@ impl Applier<'_> {
             self.make_secret(&builder.secret(self.token)).await?;
         }
         if accepted.is_some() && self.shapes.is_settled(self.job, stamp) {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(account) = builder.service_account() {
             self.ensure(&account).await?;
@@ -189,11 +193,13 @@ impl Applier<'_> {
         }
         wrote |= self.ensure(&builder.service()).await?;
         wrote |= self.ensure(&builder.disruption_budget()).await?;
-        wrote |= self.ensure(&builder.stateful_set(pods)).await?;
-        if !wrote {
+        let set = builder.stateful_set(pods);
+        let set_wrote = self.ensure(&set).await?;
+        if !(wrote || set_wrote) {
             self.shapes.settle(self.job, stamp);
         }
-        Ok(())
+        Ok(set_wrote
+            && self.children.json(set.kind, &set.name).is_some_and(|before| rollout::begins(&set.json, &before)))
     }
 
     /// What the workers' children hang on, and the versions in which they are.

@@ -25,6 +25,8 @@ pub struct Facts {
     pub accepted: Option<Accepted>,
     /// How many pods the StatefulSet asks for; `None`: there is no StatefulSet.
     pub asked_pods: Option<u32>,
+    /// Whether pods are replaced one after another, since the StatefulSet makes them otherwise now.
+    pub restarting: bool,
     /// Why the StatefulSet makes fewer pods than it asks for, in Kubernetes' words, if that is why.
     pub refused_pods: Option<super::pods::Trouble>,
     /// When it was last asked to try again, ms since the Unix epoch.

@@ -14,6 +14,7 @@ pub mod observe;
 pub mod pods;
 pub mod refused;
 pub mod remembered;
+pub mod rollout;
 pub mod shapes;
 pub mod status;
 pub mod tale;
@@ -239,7 +240,11 @@ impl Reconcile<StreamJob> for Reconciler {
         let happened = tale::told(&job, &facts, &decision, done.as_ref().ok());
         let written = done.as_mut().ok().and_then(|done| done.written.take());
         let newest = written.as_deref().unwrap_or(&job);
-        self.write_status(newest, &facts, &decision, &children, done.as_ref().err(), &happened).await?;
+        // Pods that will be replaced are not there as the spec says, though the facts were gathered before.
+        let restarts = done.as_ref().is_ok_and(|done| done.restarts);
+        let told = restarts.then(|| Facts { restarting: true, ..facts.clone() });
+        let told = told.as_ref().unwrap_or(&facts);
+        self.write_status(newest, told, &decision, &children, done.as_ref().err(), &happened).await?;
         let done = done?;
         if !last.is_empty() {
             // The status was written just now: the finalizer goes from that version.

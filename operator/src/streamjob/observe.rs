@@ -27,6 +27,7 @@ use super::names::{self, Component};
 use super::pods::{self, PodFact, Trouble};
 use super::refused::refused;
 use super::remembered::Remembered;
+use super::rollout;
 use super::validate::remnant;
 use super::workers::Workers;
 use crate::clock::millis;
@@ -207,6 +208,7 @@ impl Eyes<'_> {
             unready_topics: used.iter().filter_map(topic).filter_map(|topic| unready(&topic)).collect(),
             accepted: self.accepted(job),
             asked_pods,
+            restarting: set.as_deref().is_some_and(|set| rollout::is_under_way(set, job.status.as_ref())),
             refused_pods: self.refused_pods(job, asked_pods, set.as_deref()).await,
             asked_again_ms: set.as_deref().map_or(0, asked_again),
             workers: self.workers_of(job).await,

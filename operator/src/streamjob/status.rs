@@ -7,8 +7,9 @@
 
 use freshet_crds::control::{WorkerPhase, WorkerStatus};
 use freshet_crds::reasons::{
-    self, DELETING, LAG_BEYOND_BOUNDS, LAG_WITHIN_BOUNDS, NAME_TAKEN, PREFLIGHT_RUNNING, RESCALING, RUNNING, Reason,
-    STARTING, SUSPENDED, SUSPENDING, TAKING_OVER, TOPIC_NOT_READY, WORKER_UNREACHABLE, WORKERS_NOT_READY, condition,
+    self, DELETING, LAG_BEYOND_BOUNDS, LAG_WITHIN_BOUNDS, NAME_TAKEN, PREFLIGHT_RUNNING, RESCALING, RESTARTING,
+    RUNNING, Reason, STARTING, SUSPENDED, SUSPENDING, TAKING_OVER, TOPIC_NOT_READY, WORKER_UNREACHABLE,
+    WORKERS_NOT_READY, condition,
 };
 use freshet_crds::reasons::{API_REFUSED, EPOCHS_NOT_COMMITTING, FAILED_CREATE, Kind};
 use freshet_crds::{LineageStatus, PlanStatus, RevisionStatus, StreamJob, StreamJobStatus};
@@ -230,6 +231,10 @@ fn judged(facts: &Facts, stage: &Stage) -> Verdict {
         } else if verdict.ready.holds || verdict.stalled.is_none() {
             verdict.reconciling = fact;
         }
+    }
+    if facts.restarting && verdict.reconciling.is_none() {
+        let message = "pods are restarted one after another with what has changed";
+        verdict.reconciling = Some(Fact::yes(RESTARTING.name, message));
     }
     verdict
 }

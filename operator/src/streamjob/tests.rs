@@ -168,6 +168,7 @@ fn fresh() -> Facts {
         unready_topics: Vec::new(),
         accepted: None,
         asked_pods: None,
+        restarting: false,
         refused_pods: None,
         asked_again_ms: 0,
         workers: Vec::new(),
