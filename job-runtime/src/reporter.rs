@@ -259,6 +259,15 @@ impl SlotEvents for Reporter {
         board.last_error = Some(error.to_string());
     }
 
+    fn upkeep(&self, piece: &'static str, outcome: Result<(), &SlotError>) {
+        let now_ms = self.env.now_ms();
+        if let Err(error) = outcome {
+            tracing::warn!(reason = error.reason(), piece, "{error}; trying again");
+        }
+        let told = outcome.map_err(|error| (error.reason(), error.to_string()));
+        self.observed.facts(|facts| facts.upkept(piece, told, now_ms));
+    }
+
     fn input_blocked(&self, topic: &str, partition: u32, blocked: bool) {
         let input = format!("{topic}[{partition}]");
         self.observed.facts(|facts| {

@@ -16,8 +16,9 @@ use super::Failure;
 use crate::manifest::{Checkpoint, Pipeline, TopicTable};
 use crate::slot::SlotError;
 
-/// How long a command tries again where that may help.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a command tries again where that may help. A question to a broker that is away takes longer than this by
+/// itself, so that it is asked once; whoever waits is told then.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a topic may be unknown that was just made: brokers hear of it one after the other.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 

@@ -6,7 +6,7 @@
 //! * **progressing**: what waits gets committed. A job that is up but not progressing is never shown
 //!   healthy; this is the question that such a job fails and the other two don't.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use freshet_crds::control::{Problem, Restored};
@@ -72,6 +72,8 @@ pub struct Facts {
     pub runs: Option<Runs>,
     /// What is wrong, from the first failed attempt on until it gets anywhere again.
     pub problem: Option<Problem>,
+    /// What is wrong with each piece of upkeep whose last turn failed, since something committed.
+    pub upkeep: BTreeMap<&'static str, Problem>,
     /// Inputs that somebody else's open transaction blocks.
     pub blocked: BTreeSet<String>,
     /// Age of the oldest record that is read next, ms.
@@ -96,6 +98,7 @@ impl Facts {
             last_beat_ms: now_ms,
             runs: None,
             problem: None,
+            upkeep: BTreeMap::new(),
             blocked: BTreeSet::new(),
             lag_ms: 0,
             epoch: None,
@@ -124,13 +127,28 @@ impl Facts {
         self.epoch = Some(epoch);
         self.last_commit_ms = Some(now_ms);
         self.problem = None;
+        self.upkeep.clear();
         self.beat(now_ms);
     }
 
     /// An attempt failed. The time of a problem is that of its first failure.
     pub fn fails(&mut self, reason: &str, message: String, now_ms: i64) {
-        let since_ms = self.problem.as_ref().filter(|problem| problem.reason == reason).map(|problem| problem.since_ms);
-        self.problem = Some(Problem { reason: reason.to_owned(), message, since_ms: since_ms.unwrap_or(now_ms) });
+        self.problem = Some(again(self.problem.as_ref(), reason, message, now_ms));
+        self.beat(now_ms);
+    }
+
+    /// A piece of upkeep was done, or failed with a reason and a message: for a slot that has nothing to commit, the
+    /// only sign of what it works with.
+    pub fn upkept(&mut self, piece: &'static str, outcome: Result<(), (&str, String)>, now_ms: i64) {
+        match outcome {
+            Ok(()) => {
+                self.upkeep.remove(piece);
+            }
+            Err((reason, message)) => {
+                let problem = again(self.upkeep.get(piece), reason, message, now_ms);
+                self.upkeep.insert(piece, problem);
+            }
+        }
         self.beat(now_ms);
     }
 
@@ -148,6 +166,12 @@ impl Facts {
         };
         self.beat(now_ms);
     }
+}
+
+/// A problem that has the time of its first failure.
+fn again(before: Option<&Problem>, reason: &str, message: String, now_ms: i64) -> Problem {
+    let since_ms = before.filter(|problem| problem.reason == reason).map_or(now_ms, |problem| problem.since_ms);
+    Problem { reason: reason.to_owned(), message, since_ms }
 }
 
 /// How long may pass before a fact is a fault, ms.
@@ -359,6 +383,24 @@ mod tests {
         facts.fails("StoreUnavailable", "no answer".into(), 5_000);
         facts.waiting(0, 6_000);
         assert_eq!(facts.problem, None, "nothing waits, so nothing is wrong");
+    }
+
+    #[test]
+    fn failed_upkeep_of_an_idle_slot_is_wrong_until_its_next_turn() {
+        let mut facts = running_since(0);
+        let failed = |message: &str| Err(("KafkaUnavailable", message.to_owned()));
+        facts.upkept("inputs", failed("no answer"), 1_000);
+        facts.waiting(0, 1_500);
+        facts.upkept("inputs", failed("still none"), 2_000);
+        facts.upkept("watch", Ok(()), 2_500);
+        let problem = facts.upkeep["inputs"].clone();
+        assert_eq!((problem.since_ms, problem.message.as_str()), (1_000, "still none"));
+        facts.upkept("inputs", Ok(()), 3_000);
+        assert!(facts.upkeep.is_empty());
+        // A commit needs the brokers and the store.
+        facts.upkept("inputs", failed("no answer"), 4_000);
+        facts.committed(2, 5_000);
+        assert!(facts.upkeep.is_empty());
     }
 
     #[test]

@@ -78,10 +78,10 @@ impl Status {
         }
     }
 
-    /// What is wrong: what failed, else an input that is blocked, else that nothing commits though it should.
+    /// What is wrong: what failed, else upkeep that did, else an input that is blocked, else that nothing commits though it should.
     fn problem(&self, now_ms: i64) -> Option<Problem> {
         let facts = &self.facts;
-        if let Some(problem) = &facts.problem {
+        if let Some(problem) = facts.problem.as_ref().or_else(|| facts.upkeep.values().next()) {
             return Some(problem.clone());
         }
         if let Some(input) = facts.blocked.first() {

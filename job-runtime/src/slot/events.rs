@@ -99,6 +99,8 @@ pub trait SlotEvents {
     fn time(&self, _busy: &[(TaskId, Duration)], _blocked: Duration) {}
     /// An attempt failed; when `transient`, the slot tries again.
     fn failed(&self, _error: &SlotError, _transient: bool) {}
+    /// A piece of upkeep was done, or could not be in passing: it is tried again at its next turn.
+    fn upkeep(&self, _piece: &'static str, _outcome: Result<(), &SlotError>) {}
     /// An input is at its end only because a transaction of somebody's is open (`true`), or no longer is.
     fn input_blocked(&self, _topic: &str, _partition: u32, _blocked: bool) {}
 }

@@ -108,8 +108,9 @@ pub struct Tuning {
     pub collect_interval: Duration,
     /// How long garbage stays all the same.
     pub collect_grace: Duration,
-    /// How often inputs are checked for new partitions and hanging transactions, and consumed internal
-    /// records are deleted.
+    /// How often inputs are checked for new partitions and hanging transactions, and consumed internal records are
+    /// deleted. A job that has nothing to read hears in no other way that its brokers are away; with the time that
+    /// they have to answer it is told within half a minute.
     pub upkeep_interval: Duration,
     /// After how long without a commit offsets are committed again, so that they do not expire.
     pub recommit_interval: Duration,
@@ -127,7 +128,7 @@ impl Default for Tuning {
             watch_interval: Duration::from_secs(2),
             collect_interval: Duration::from_secs(60),
             collect_grace: Duration::from_secs(120),
-            upkeep_interval: Duration::from_secs(30),
+            upkeep_interval: Duration::from_secs(8),
             recommit_interval: Duration::from_secs(3600),
             waiting_bytes: 16 << 20,
             upload_deadline: Duration::from_secs(20),

@@ -67,23 +67,23 @@ impl Upkeep {
         match done {
             Done::Watched(Ok(true)) => return Ok(true),
             Done::Watched(result) => {
-                self.note(slot, result)?;
+                note(slot, "watch", result)?;
                 self.running.push(watch(slot, generation.number));
             }
             Done::Merged(result) => {
                 self.merging = false;
-                for merged in self.note(slot, result)?.unwrap_or_default() {
+                for merged in note(slot, "merge", result)?.unwrap_or_default() {
                     if let Some(task) = tasks.iter_mut().find(|task| task.id == merged.task) {
                         task.merged = Some(merged);
                     }
                 }
             }
             Done::Collected(collector, result) => {
-                self.note(slot, result)?;
+                note(slot, "collect", result)?;
                 self.running.push(collect(slot, generation, collector));
             }
             Done::Inputs(result) => {
-                for (partition, bounds) in self.note(slot, result)?.unwrap_or_default() {
+                for (partition, bounds) in note(slot, "inputs", result)?.unwrap_or_default() {
                     self.held_back(slot, partition, bounds);
                 }
                 let inputs = tasks.iter().map(|task| task.input.clone()).collect();
@@ -109,18 +109,6 @@ impl Upkeep {
             slot.events.input_blocked(&input.topic, input.partition, stands);
         }
         self.held_back.insert(input, (bounds.stable, stands));
-    }
-
-    /// Upkeep that failed in passing is tried again at its next turn; the rest ends the slot.
-    fn note<T>(&self, slot: &Slot, result: Result<T, SlotError>) -> Result<Option<T>, SlotError> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.is_transient() => {
-                slot.events.failed(&error, true);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Begins to merge the state of tasks that have become many objects. Called only while no commit is
@@ -149,6 +137,21 @@ impl Upkeep {
         self.running.push(Box::pin(async move {
             Done::Merged(merge(lineage.objects(), &header, &due, &env).await.map_err(SlotError::from))
         }));
+    }
+}
+
+/// Tells how a piece of upkeep went. What failed in passing is tried again at its next turn; the rest ends the slot.
+fn note<T>(slot: &Slot, piece: &'static str, result: Result<T, SlotError>) -> Result<Option<T>, SlotError> {
+    match result {
+        Ok(value) => {
+            slot.events.upkeep(piece, Ok(()));
+            Ok(Some(value))
+        }
+        Err(error) if error.is_transient() => {
+            slot.events.upkeep(piece, Err(&error));
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

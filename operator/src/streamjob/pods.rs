@@ -17,6 +17,8 @@ pub struct PodFact {
     pub ip: Option<String>,
     /// Whether kubelet calls it ready.
     pub ready: bool,
+    /// When its process began, ms since the Unix epoch, if one runs.
+    pub runs_since_ms: Option<i64>,
     /// When it should be gone, ms since the Unix epoch, if it was told to go.
     pub gone_by_ms: Option<i64>,
     /// What keeps it from working.
@@ -51,6 +53,7 @@ pub fn fact(pod: &Pod) -> PodFact {
         ip: status.and_then(|status| status.pod_ip.clone()).filter(|ip| !ip.is_empty()),
         ready: terminating.is_none()
             && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        runs_since_ms: containers.iter().find_map(runs_since),
         gone_by_ms: terminating.map(millis),
         trouble: unscheduled(pod).or_else(|| containers.iter().find_map(trouble)).or_else(|| failed(pod)),
         end: message.as_deref().and_then(|message| serde_json::from_str(message).ok()),
@@ -113,6 +116,10 @@ fn trouble(container: &ContainerStatus) -> Option<Trouble> {
 struct End {
     reason: String,
     code: i32,
+}
+
+fn runs_since(container: &ContainerStatus) -> Option<i64> {
+    container.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(millis)
 }
 
 fn last_end(container: &ContainerStatus) -> Option<End> {

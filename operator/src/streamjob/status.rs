@@ -23,6 +23,9 @@ use super::pods::Trouble;
 use crate::clock::time;
 use crate::conditions::{Fact, Verdict};
 
+/// How long a worker may take until it answers for the first time, ms: it does so before it loads anything.
+const SILENT_START_MS: i64 = 10_000;
+
 /// How well the workers do what was handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
@@ -48,8 +51,7 @@ pub fn health(facts: &Facts) -> Health {
     let slots = facts.running().map_or(pods, |(_, slots)| slots);
     let newest = facts.running().map(|(generation, _)| generation);
     let refused = facts.refused_pods.as_ref();
-    let mut found: Vec<Health> =
-        (0..slots).filter_map(|slot| problem(facts.worker(slot), slot, newest, refused)).collect();
+    let mut found: Vec<Health> = (0..slots).filter_map(|slot| problem(facts, slot, newest, refused)).collect();
     // What a person must change first, then what a pod or a worker names, then what only takes time.
     let weight = |health: &Health| match health {
         Health::Bad { kind: Kind::Stalled, .. } => 0,
@@ -69,11 +71,11 @@ pub fn health(facts: &Facts) -> Health {
 }
 
 /// What is wrong with the worker of a slot that has tasks.
-fn problem(worker: Option<&WorkerFact>, slot: u32, newest: Option<u64>, refused: Option<&Trouble>) -> Option<Health> {
+fn problem(facts: &Facts, slot: u32, newest: Option<u64>, refused: Option<&Trouble>) -> Option<Health> {
     let bad = |reason: &Reason, message: String| {
         Some(Health::Bad { reason: reason.name.to_owned(), kind: reason.kind, message })
     };
-    let Some(worker) = worker else {
+    let Some(worker) = facts.worker(slot) else {
         if let Some(refused) = refused {
             return bad(&FAILED_CREATE, format!("worker {slot} gets no pod: {}", refused.message));
         }
@@ -97,7 +99,9 @@ fn problem(worker: Option<&WorkerFact>, slot: u32, newest: Option<u64>, refused:
     }
     let status = match &worker.status {
         None => return bad(&STARTING, format!("{name} starts")),
-        Some(Err(_)) if !worker.pod.ready => return bad(&STARTING, format!("{name} starts")),
+        Some(Err(_)) if !worker.pod.ready && !answers_by_now(worker, facts.now_ms) => {
+            return bad(&STARTING, format!("{name} starts"));
+        }
         Some(Err(error)) => return bad(&WORKER_UNREACHABLE, format!("{name}: {error}")),
         Some(Ok(status)) => status,
     };
@@ -121,6 +125,12 @@ fn problem(worker: Option<&WorkerFact>, slot: u32, newest: Option<u64>, refused:
         WorkerPhase::StandingBy if newest.is_some() && status.ready => None,
         phase => bad(&STARTING, format!("{name} is {}", words(phase))),
     }
+}
+
+/// Whether its process has run for so long that it answers unless something is wrong: it stands still, or packets to it
+/// are dropped.
+fn answers_by_now(worker: &WorkerFact, now_ms: i64) -> bool {
+    worker.pod.runs_since_ms.is_some_and(|since_ms| now_ms - since_ms > SILENT_START_MS)
 }
 
 const fn words(phase: WorkerPhase) -> &'static str {

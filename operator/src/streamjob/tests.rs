@@ -122,6 +122,7 @@ fn worker(slot: u32, phase: WorkerPhase, held: Option<(u64, u32)>) -> WorkerFact
             ordinal: Some(slot),
             ip: Some(format!("10.0.0.{slot}")),
             ready: true,
+            runs_since_ms: None,
             gone_by_ms: None,
             trouble: None,
             end: None,
@@ -595,6 +596,17 @@ fn a_job_is_ready_only_while_every_task_is_held_and_gets_anywhere() {
     };
     assert_eq!(worse(|it| answer(it).progressing = false), "EpochsNotCommitting");
     assert_eq!(worse(|it| it.status = Some(Err("time-out".into()))), "WorkerUnreachable");
+    let silent = |runs_since_ms: Option<i64>| {
+        let mut facts = running(2);
+        let now_ms = facts.now_ms;
+        let it = &mut facts.workers[1];
+        (it.status, it.pod.ready) = (Some(Err("time-out".into())), false);
+        it.pod.runs_since_ms = runs_since_ms.map(|before| now_ms - before);
+        ready_reason(&facts).1
+    };
+    assert_eq!(silent(None), "Starting", "its container is being made");
+    assert_eq!(silent(Some(3_000)), "Starting");
+    assert_eq!(silent(Some(20_000)), "WorkerUnreachable", "it answered once, or should have");
     assert_eq!(worse(|it| answer(it).phase = WorkerPhase::Restoring), "Starting");
     assert_eq!(worse(|it| answer(it).generation = Some(0)), "Starting");
     let problem = |it: &mut WorkerFact| {
