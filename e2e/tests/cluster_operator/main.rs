@@ -5,6 +5,7 @@
 mod changes;
 mod faults;
 mod moves;
+mod secured;
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,11 @@ fn scene(name: &str) -> Scene {
 impl Running {
     /// Applies the pilot's manifests, waits until all is as they say, and begins to feed it.
     fn new(name: &str, seed: u64) -> Self {
-        let scene = scene(name);
+        Self::on(scene(name), seed)
+    }
+
+    /// The same on a scene whose operator is there.
+    fn on(scene: Scene, seed: u64) -> Self {
         let pilot = Pilot::for_operator(&scene).unwrap();
         scene.kubernetes.apply(&scene.namespace, &pilot.yaml()).unwrap();
         let job = scene.wait_settled(&pilot.job, PATIENCE).unwrap();

@@ -28,6 +28,17 @@ pub fn faults() -> Vec<Fault> {
             says: "",
         },
         Fault {
+            // It has nothing to read, and would not miss them by itself.
+            name: "broker-down-for-an-idle-job",
+            of: Of::Job,
+            apart: false,
+            before: GOOD,
+            happens: |stage| killed(stage, "kafka-1/kafka"),
+            shows: ("Ready", "False"),
+            reasons: &["KafkaUnavailable"],
+            says: "",
+        },
+        Fault {
             name: "image-missing",
             of: Of::Job,
             apart: false,

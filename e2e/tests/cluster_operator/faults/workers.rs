@@ -3,6 +3,10 @@
 use freshet_e2e::LabError;
 use freshet_e2e::cluster::address::{S3, S3_PORT, SWITCH};
 use freshet_e2e::faults::{FaultyS3, Signal, Weather};
+use freshet_log::LogError;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use super::jobs::changes;
@@ -106,6 +110,27 @@ fn stopped_with_state(stage: &Stage<'_>) -> Result<Vec<std::path::PathBuf>, LabE
     Ok(objects(stage))
 }
 
+/// Another producer's transaction on the job's input, which nobody ends.
+fn open_transaction(stage: &Stage<'_>) -> Result<BaseProducer, LabError> {
+    let topic = stage.kafka_topic(&input(stage));
+    let failed = |error: KafkaError| {
+        LabError::kafka(format!("an open transaction on {topic}"))(LogError::Unavailable(error.to_string()))
+    };
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &stage.scene.kafka().bootstrap_servers)
+        .set("transactional.id", &topic)
+        // Longer than the fault lasts: the broker ends it by then.
+        .set("transaction.timeout.ms", "300000")
+        .create()
+        .map_err(failed)?;
+    producer.init_transactions(PATIENCE).map_err(failed)?;
+    producer.begin_transaction().map_err(failed)?;
+    let record = BaseRecord::<[u8], _>::to(&topic).payload(r#"{"id": "k", "a": 1, "b": 1}"#);
+    producer.send(record).map_err(|(error, _)| failed(error))?;
+    producer.flush(PATIENCE).map_err(failed)?;
+    Ok(producer)
+}
+
 /// All of them.
 pub fn faults() -> Vec<Fault> {
     vec![
@@ -123,6 +148,35 @@ pub fn faults() -> Vec<Fault> {
             shows: NOT_READY,
             reasons: &["CrashLoopBackOff"],
             says: "137",
+        },
+        Fault {
+            name: "frozen",
+            of: Of::Job,
+            apart: false,
+            before: GOOD,
+            happens: |stage| {
+                let frozen = stage.scene.wait_running(&stage.pod(), 0)?.freeze()?;
+                Ok(Box::new(|_| frozen.now()))
+            },
+            shows: NOT_READY,
+            reasons: &["WorkerUnreachable"],
+            says: "frozen-0",
+        },
+        Fault {
+            name: "open-transaction",
+            of: Of::Job,
+            apart: false,
+            before: |stage| on_own_input(stage, json!({})),
+            happens: |stage| {
+                let open = open_transaction(stage)?;
+                Ok(Box::new(move |_| {
+                    let failed = |error: KafkaError| LogError::Unavailable(error.to_string());
+                    open.abort_transaction(PATIENCE).map_err(failed).map_err(LabError::kafka("aborting"))
+                }))
+            },
+            shows: NOT_READY,
+            reasons: &["InputBlockedByOpenTransaction"],
+            says: "open-transaction-in",
         },
         Fault {
             name: "bad-record",
