@@ -5,6 +5,8 @@
 //! and has no problem. What is under way, or refused, stands beside it: a job whose last good revision runs is Ready
 //! whatever its spec asks for next.
 
+use std::ops::Range;
+
 use freshet_crds::control::{WorkerPhase, WorkerStatus};
 use freshet_crds::reasons::{
     self, DELETING, LAG_BEYOND_BOUNDS, LAG_WITHIN_BOUNDS, NAME_TAKEN, PREFLIGHT_RUNNING, RESCALING, RESTARTING,
@@ -49,28 +51,35 @@ pub enum Health {
 pub fn health(facts: &Facts) -> Health {
     let Some(pods) = facts.asked_pods.filter(|pods| *pods > 0) else { return Health::None };
     let slots = facts.running().map_or(pods, |(_, slots)| slots);
+    worst(facts, 0..slots).unwrap_or(Health::Good)
+}
+
+/// The worst of what is wrong with the workers of these slots.
+fn worst(facts: &Facts, slots: Range<u32>) -> Option<Health> {
     let newest = facts.running().map(|(generation, _)| generation);
     let refused = facts.refused_pods.as_ref();
-    let mut found: Vec<Health> = (0..slots).filter_map(|slot| problem(facts, slot, newest, refused)).collect();
-    // What a person must change first, then what a pod or a worker names, then what only takes time.
-    let weight = |health: &Health| match health {
+    let mut found: Vec<Health> = slots.filter_map(|slot| problem(facts, slot, newest, refused)).collect();
+    found.sort_by_key(weight);
+    let others = found.len().saturating_sub(1);
+    match found.into_iter().next()? {
+        Health::Bad { reason, kind, message } if others > 0 => {
+            Some(Health::Bad { reason, kind, message: format!("{message} (and {others} other workers)") })
+        }
+        first => Some(first),
+    }
+}
+
+/// What a person must change first, then what a pod or a worker names, then what only takes time.
+fn weight(health: &Health) -> u8 {
+    match health {
         Health::Bad { kind: Kind::Stalled, .. } => 0,
         Health::Bad { reason, .. } if reason == STARTING.name => 3,
         Health::Bad { reason, .. } if reason == WORKERS_NOT_READY.name => 2,
         _ => 1,
-    };
-    found.sort_by_key(weight);
-    let others = found.len().saturating_sub(1);
-    match found.into_iter().next() {
-        None => Health::Good,
-        Some(Health::Bad { reason, kind, message }) if others > 0 => {
-            Health::Bad { reason, kind, message: format!("{message} (and {others} other workers)") }
-        }
-        Some(first) => first,
     }
 }
 
-/// What is wrong with the worker of a slot that has tasks.
+/// What is wrong with the worker of a slot.
 fn problem(facts: &Facts, slot: u32, newest: Option<u64>, refused: Option<&Trouble>) -> Option<Health> {
     let bad = |reason: &Reason, message: String| {
         Some(Health::Bad { reason: reason.name.to_owned(), kind: reason.kind, message })
@@ -148,7 +157,7 @@ const fn words(phase: WorkerPhase) -> &'static str {
 }
 
 /// What is under way or refused beside what runs.
-fn beside(stage: &Stage) -> Option<(String, Kind, String)> {
+fn beside(facts: &Facts, stage: &Stage) -> Option<(String, Kind, String)> {
     let known = |reason: &Reason, message: String| Some((reason.name.to_owned(), reason.kind, message));
     match stage {
         Stage::Refused(refusal) => known(refusal.reason, refusal.message.clone()),
@@ -167,6 +176,14 @@ fn beside(stage: &Stage) -> Option<(String, Kind, String)> {
         }
         Stage::TakingOver { generation } => known(&TAKING_OVER, format!("workers take generation {generation} over")),
         Stage::Rescaling { from, to, step } => {
+            let new = match step {
+                // They have no tasks yet, so that what runs is well without them.
+                RescaleStep::Pods => worst(facts, *from..*to).filter(|health| weight(health) < 2),
+                RescaleStep::Assignment => None,
+            };
+            if let Some(Health::Bad { reason, kind, message }) = new {
+                return Some((reason, kind, format!("from {from} to {to} workers: {message}")));
+            }
             let step = match step {
                 RescaleStep::Pods => "the new workers start",
                 RescaleStep::Assignment => "tasks move",
@@ -222,7 +239,7 @@ fn judged(facts: &Facts, stage: &Stage) -> Verdict {
     if *stage == Stage::Suspended {
         return Verdict::good(&SUSPENDED, "the job has no workers, as spec.state asks; its state is kept");
     }
-    let beside = beside(stage);
+    let beside = beside(facts, stage);
     if matches!(stage, Stage::Suspending(_) | Stage::Deleting(_) | Stage::Retiring { .. })
         && let Some((reason, kind, message)) = beside
     {

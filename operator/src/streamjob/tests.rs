@@ -578,6 +578,29 @@ fn a_worker_that_ended_under_a_former_revision_begins_at_once() {
     assert_eq!(actions.last(), Some(&Action::Replace { pod: "fraud-detection-1".into() }), "{actions:?}");
 }
 
+#[test]
+fn what_keeps_new_workers_from_starting_is_told_beside_what_runs() {
+    let because = |facts: &Facts| {
+        let verdict = status::verdict(facts, &decided(facts), None);
+        assert!(verdict.ready.holds, "what runs is well: {:?}", verdict.ready);
+        let fact = verdict.stalled.or(verdict.reconciling).expect("it is under way");
+        (fact.reason, fact.message)
+    };
+    let mut facts = wanting(4, running(2));
+    facts.asked_pods = Some(4);
+    let under_way = "from 2 to 4 workers: the new workers start";
+    assert_eq!(because(&facts), ("Rescaling".to_owned(), under_way.to_owned()));
+    facts.workers.push(worker(2, WorkerPhase::Starting, None));
+    assert_eq!(because(&facts), ("Rescaling".to_owned(), under_way.to_owned()), "it only takes time");
+    facts.refused_pods = Some(Trouble { reason: "FailedCreate".into(), message: "exceeded quota".into() });
+    let (reason, message) = because(&facts);
+    assert_eq!(reason, "FailedCreate");
+    assert_eq!(message, "from 2 to 4 workers: worker 3 gets no pod: exceeded quota (and 1 other workers)");
+    facts.refused_pods = None;
+    facts.workers[2].pod.trouble = Some(Trouble { reason: "Unschedulable".into(), message: "no room".into() });
+    assert_eq!(because(&facts).0, "Unschedulable");
+}
+
 fn ready_reason(facts: &Facts) -> (bool, String, String) {
     let verdict = status::verdict(facts, &decided(facts), None);
     (verdict.ready.holds, verdict.ready.reason, verdict.ready.message)
