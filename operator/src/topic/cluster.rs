@@ -81,7 +81,7 @@ impl Clusters {
         }
         let mut config = KafkaConfig::new(&access.bootstrap_servers, "freshet-operator");
         config.request_timeout = LIMIT;
-        config.extra = self.0.secured.settings(&access.bootstrap_servers);
+        config.extra = self.0.secured.settings(access);
         let admin = Admin::connect(&config).map_err(|error| AdminError {
             trouble: Trouble::Refused,
             code: "_INVALID_ARG".to_owned(),

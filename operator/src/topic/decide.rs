@@ -16,11 +16,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use freshet_crds::{DeletionPolicy, ManagementPolicy};
+use freshet_crds::{DeletionPolicy, ManagementPolicy, Topic};
 use freshet_kafka::admin::{ConfigChange, NewTopic};
 
 use super::difference::{self, Changes};
-use super::wanted::Wanted;
+use super::status::is_creating;
+use super::wanted::{Invalid, Wanted};
 
 /// The Kafka topic, as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,6 +245,22 @@ pub fn decide_ending(wanted: &Wanted, facts: &FactsOfDeletion) -> Ending {
     Ending::Delete(facts.known.clone())
 }
 
+/// What becomes of the Kafka topic of a Topic that is deleted, where Kafka can't be asked as the Topic stands; `None` is
+/// to wait for a mend of it.
+#[must_use]
+pub fn decide_ending_unreached(topic: &Topic, invalid: &Invalid, deadline_passed: bool) -> Option<Kept> {
+    let status = topic.status.as_ref();
+    let taken = status.is_some_and(|status| status.topic_id.is_some()) || is_creating(status);
+    let observed = topic.spec.management_policy == Some(ManagementPolicy::Observe);
+    match topic.spec.deletion_policy.unwrap_or_default() {
+        _ if !taken => Some(Kept::NeverTaken),
+        DeletionPolicy::Delete if observed => Some(Kept::AsAsked),
+        DeletionPolicy::Delete if deadline_passed => Some(Kept::NotDeleted(invalid.to_string())),
+        DeletionPolicy::Delete => None,
+        DeletionPolicy::Retain => Some(Kept::AsAsked),
+    }
+}
+
 fn new_topic(wanted: &Wanted) -> NewTopic {
     NewTopic {
         name: wanted.name.clone(),
@@ -274,7 +291,7 @@ mod tests {
     fn wanted() -> Wanted {
         Wanted {
             name: "t".to_owned(),
-            access: Access { bootstrap_servers: "k:1".to_owned() },
+            access: Access::new("k:1"),
             partitions: 3,
             replicas: None,
             config: BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]),
@@ -474,5 +491,22 @@ mod tests {
             assert_eq!(decide_ending(wanted, &used), Ending::Wait(jobs.clone()));
             assert_eq!(decide_ending(wanted, &late), Ending::LetGo(Kept::InUse(jobs.clone())));
         }
+    }
+
+    #[test]
+    fn a_topic_that_is_to_be_deleted_is_not_left_for_want_of_brokers_before_the_deadline() {
+        let topic = |policy: &str, id: Option<&str>| -> Topic {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": freshet_crds::API_VERSION, "kind": "Topic", "metadata": { "name": "t" },
+                "spec": { "deletionPolicy": policy }, "status": { "topicId": id, "observedGeneration": 1 },
+            }))
+            .expect("a Topic")
+        };
+        let ending = |topic: &Topic, late| decide_ending_unreached(topic, &Invalid::NoCluster, late);
+        let deletes = topic("Delete", Some("one"));
+        assert_eq!(ending(&deletes, false), None);
+        assert_eq!(ending(&deletes, true), Some(Kept::NotDeleted(Invalid::NoCluster.to_string())));
+        assert_eq!(ending(&topic("Retain", Some("one")), false), Some(Kept::AsAsked));
+        assert_eq!(ending(&topic("Delete", None), false), Some(Kept::NeverTaken), "nothing was ever done for it");
     }
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::claims::{Claim, Claims, rival};
 use super::cluster::{Cluster, Clusters};
 use super::decide::{Decision, Ending, Facts, FactsOfDeletion, KafkaTopic, Kept, Refusal, Seen};
-use super::decide::{asks_for_jobs, decide, decide_ending};
+use super::decide::{asks_for_jobs, decide, decide_ending, decide_ending_unreached};
 use super::difference::Changes;
 use super::status::{self, Doing, Ended, Failure};
 use super::users::{Use, users};
@@ -294,9 +294,14 @@ impl Topics {
         let topic = subject.topic.clone();
         let since = topic.metadata.deletion_timestamp.as_ref().map_or(0, millis);
         let deadline = since + i64::try_from(self.context.config.deletion_deadline.as_millis()).unwrap_or(i64::MAX);
-        let Ok(wanted) = validate(&topic, self.context.config.kafka.as_deref()) else {
-            // Nothing was ever done for it.
-            return self.let_go(subject, &Kept::NeverTaken).await;
+        let wanted = match validate(&topic, self.context.config.kafka.as_deref()) {
+            Ok(wanted) => wanted,
+            Err(invalid) => {
+                return match decide_ending_unreached(&topic, &invalid, self.context.clock.now_ms() >= deadline) {
+                    Some(kept) => self.let_go(subject, &kept).await,
+                    None => self.conclude(subject, None, &Ended::Invalid(invalid), Vec::new()).await,
+                };
+            }
         };
         let own = Claim::of(&topic, self.context.config.kafka.as_deref());
         let others = self.claims.others(&wanted.name, &own, |access| self.clusters.known_id(access));

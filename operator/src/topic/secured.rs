@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::wanted::Access;
 use crate::config::Config;
 
 /// The user that the operator logs in to Kafka as.
@@ -13,14 +14,14 @@ const PASSWORD: &str = "FRESHET_KAFKA_SASL_PASSWORD";
 /// TLS and credentials for the default cluster. They are sent to no other.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secured {
-    servers: Option<String>,
+    cluster: Option<Access>,
     settings: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Secured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.settings.keys().collect();
-        f.debug_struct("Secured").field("servers", &self.servers).field("settings", &names).finish()
+        f.debug_struct("Secured").field("cluster", &self.cluster).field("settings", &names).finish()
     }
 }
 
@@ -58,13 +59,13 @@ impl Secured {
                 settings.insert(setting.to_owned(), value.ok_or(MissingCredentials { missing: name })?);
             }
         }
-        Ok(Self { servers: Some(kafka.bootstrap_servers), settings })
+        Ok(Self { cluster: Some(Access::new(&kafka.bootstrap_servers)), settings })
     }
 
-    /// librdkafka's settings for the brokers at `servers`.
+    /// librdkafka's settings for a cluster.
     #[must_use]
-    pub fn settings(&self, servers: &str) -> BTreeMap<String, String> {
-        if self.servers.as_deref() == Some(servers) { self.settings.clone() } else { BTreeMap::new() }
+    pub fn settings(&self, cluster: &Access) -> BTreeMap<String, String> {
+        if self.cluster.as_ref() == Some(cluster) { self.settings.clone() } else { BTreeMap::new() }
     }
 }
 
@@ -77,7 +78,7 @@ mod tests {
     const ARGUMENTS: &[&str] = &[
         "freshet-operator",
         "--control-key-file=/key",
-        "--kafka=kafka:9093",
+        "--kafka=kafka-1:9093,kafka-0:9093",
         "--kafka-tls",
         "--kafka-ca-file=/ca/ca.crt",
         "--kafka-sasl-mechanism=SCRAM-SHA-512",
@@ -87,12 +88,12 @@ mod tests {
     #[test]
     fn credentials_go_to_the_default_cluster_alone() {
         let secured = Secured::from(&Config::parse_from(ARGUMENTS), |name| Some(format!("the {name}"))).expect("whole");
-        let settings = secured.settings("kafka:9093");
+        let settings = secured.settings(&Access::new("kafka-0:9093, Kafka-1:9093"));
         assert_eq!(settings["security.protocol"], "SASL_SSL");
         assert_eq!(settings["sasl.mechanism"], "SCRAM-SHA-512");
         assert_eq!(settings["ssl.ca.location"], "/ca/ca.crt");
         assert_eq!(settings["sasl.password"], format!("the {PASSWORD}"));
-        assert!(secured.settings("elsewhere:9093").is_empty());
+        assert!(secured.settings(&Access::new("elsewhere:9093")).is_empty());
         assert!(!format!("{secured:?}").contains("the FRESHET"), "{secured:?}");
     }
 
@@ -102,6 +103,9 @@ mod tests {
         let missing = Secured::from(&config, |name| (name == USERNAME).then(|| "me".to_owned())).expect_err("half");
         assert!(missing.to_string().contains(PASSWORD) && !missing.to_string().contains("me,"), "{missing}");
         let plain = Config::parse_from(&ARGUMENTS[..3]);
-        assert_eq!(Secured::from(&plain, |_| None).map(|secured| secured.settings("kafka:9093")), Ok(BTreeMap::new()));
+        assert_eq!(
+            Secured::from(&plain, |_| None).map(|secured| secured.settings(&Access::new("kafka-0:9093,kafka-1:9093"))),
+            Ok(BTreeMap::new())
+        );
     }
 }

@@ -39,6 +39,19 @@ pub struct Access {
     pub bootstrap_servers: String,
 }
 
+impl Access {
+    /// The same for every way to write one list of brokers.
+    #[must_use]
+    pub fn new(bootstrap_servers: &str) -> Self {
+        let servers: BTreeSet<String> = bootstrap_servers
+            .split(',')
+            .map(|server| server.trim().to_ascii_lowercase())
+            .filter(|server| !server.is_empty())
+            .collect();
+        Self { bootstrap_servers: servers.into_iter().collect::<Vec<_>>().join(",") }
+    }
+}
+
 impl Wanted {
     /// Whether the entry `name`, which is not in [`Wanted::config`], is left as it is found.
     #[must_use]
@@ -71,7 +84,7 @@ pub fn kafka_name(topic: &Topic) -> String {
 #[must_use]
 pub fn access(topic: &Topic, default: Option<&str>) -> Option<Access> {
     let own = topic.spec.kafka.as_ref().map(|kafka| kafka.bootstrap_servers.as_str());
-    own.or(default).map(|servers| Access { bootstrap_servers: servers.to_owned() })
+    own.or(default).map(Access::new)
 }
 
 /// What `topic` asks for; `default` are the brokers of Topics that name none.
@@ -96,4 +109,17 @@ pub fn validate(topic: &Topic, default: Option<&str>) -> Result<Wanted, Invalid>
         deletion: spec.deletion_policy.unwrap_or_default(),
         trusted_key,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_list_of_brokers_is_one_cluster_however_it_is_written() {
+        let one = Access::new("kafka-0:9092,kafka-1:9092");
+        assert_eq!(Access::new(" Kafka-1:9092 , kafka-0:9092,"), one);
+        assert_eq!(one.bootstrap_servers, "kafka-0:9092,kafka-1:9092");
+        assert_ne!(Access::new("kafka-0:9093,kafka-1:9092"), one);
+    }
 }
