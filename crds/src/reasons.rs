@@ -150,7 +150,7 @@ reasons! {
         "Wait; it takes seconds. If it lasts, no worker runs, or none can take over: look at what they say.";
     EPOCHS_NOT_COMMITTING = "EpochsNotCommitting", Passing,
         "Workers run, but no epoch has committed for longer than it should take: output, offsets and state stand still.",
-        "The message names the step that fails. Most often Kafka or the object store is slow or away.";
+        "The message names the worker and its last epoch. Most often Kafka or the object store is slow: the worker's log and freshet_epoch_duration_seconds tell which step takes long.";
     KAFKA_UNAVAILABLE = "KafkaUnavailable", Passing,
         "The Kafka cluster can't be reached or does not answer in time.",
         "Check spec.kafka.bootstrapServers, the network and the brokers; work goes on by itself once they answer.";

@@ -53,6 +53,13 @@ use crate::{Duration, TopicStatus, patterns, rules};
         json_path = ".status.partitions",
         description = "How many partitions the Kafka topic has."
     ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "Why, in words.",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(

@@ -11,14 +11,17 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use freshet_crds::reasons::condition;
 use futures::stream::{BoxStream, Stream, StreamExt, select_all};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::{self, Action, ReconcileRequest, applier};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::conditions::find;
 use crate::metrics::{Metrics, Outcome};
 use crate::run::asked;
 use crate::watch::{Change, Watched};
@@ -47,6 +50,9 @@ pub type Triggers<K> = BoxStream<'static, ObjectRef<K>>;
 /// The first pause after a failure, and the longest.
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
+
+/// How often resources are counted.
+const COUNTED_EVERY: Duration = Duration::from_secs(5);
 
 /// Objects that change in bursts are looked at once for all of a burst.
 const DEBOUNCE: Duration = Duration::from_millis(30);
@@ -168,6 +174,21 @@ impl<K: Eq + Hash + Clone> Failures<K> {
         let pause = SHORTEST.saturating_mul(1 << (*count).min(8)).min(LONGEST);
         *count += 1;
         pause
+    }
+}
+
+/// Counts the resources of a kind for the metrics, again and again, by whether they are Ready.
+pub async fn counted<K>(kind: &'static str, watched: &Watched<K>, conditions: fn(&K) -> &[Condition], metrics: &Metrics)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let is_ready = |object: &Arc<K>| find(conditions(object), condition::READY).is_some_and(|it| it.status == "True");
+    loop {
+        let all = watched.store.state();
+        let ready = all.iter().filter(|object| is_ready(object)).count();
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        metrics.resources(kind, count(ready), count(all.len() - ready));
+        clock::sleep(COUNTED_EVERY).await;
     }
 }
 

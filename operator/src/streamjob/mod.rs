@@ -27,8 +27,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use freshet_crds::reasons::condition;
 use freshet_crds::{StreamJob, Topic};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt};
@@ -37,13 +37,10 @@ use tokio::task::JoinSet;
 
 pub use key::{ControlKey, KeyError};
 
-use crate::clock;
-use crate::conditions::find;
 use crate::context::Context;
 use crate::controller::{self, Pass, Reconcile, Setup, Triggers};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::Outcome;
 use crate::run::Watches;
-use crate::watch::Watched;
 use apply::{Applier, ApplyError};
 use decide::{Action, Decision, Stage, decide};
 use facts::Facts;
@@ -123,7 +120,7 @@ pub async fn control(context: Context, watches: Watches, key: ControlKey, stoppi
     let metrics = reconciler.context.metrics.clone();
     tokio::select! {
         () = controller::drive(setup, &jobs, triggers, Arc::new(reconciler)) => {}
-        () = counted(&jobs, &metrics) => {}
+        () = controller::counted(KIND, &jobs, conditions, &metrics) => {}
     }
 }
 
@@ -134,20 +131,8 @@ pub async fn alone(context: Context, key: ControlKey, stopping: watch::Receiver<
     control(context, watches, key, stopping).await;
 }
 
-/// Counts the jobs for the metrics, again and again.
-async fn counted(jobs: &Watched<StreamJob>, metrics: &Metrics) {
-    let is_ready = |job: &Arc<StreamJob>| {
-        let status = job.status.as_ref();
-        let ready = status.and_then(|status| find(&status.conditions, condition::READY));
-        ready.is_some_and(|ready| ready.status == "True")
-    };
-    loop {
-        let all = jobs.store.state();
-        let ready = all.iter().filter(|job| is_ready(job)).count();
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        metrics.resources(KIND, count(ready), count(all.len() - ready));
-        clock::sleep(STEADY).await;
-    }
+fn conditions(job: &StreamJob) -> &[Condition] {
+    job.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
 }
 
 /// Children name their job by a label; a Topic concerns the jobs of its namespace that name it.

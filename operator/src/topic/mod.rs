@@ -31,6 +31,7 @@ use std::sync::Arc;
 use freshet_crds::reasons::{self, condition};
 use freshet_crds::{StreamJob, Topic};
 use futures::stream::{self, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
@@ -38,13 +39,15 @@ use tokio::task::JoinSet;
 
 use crate::conditions::find;
 use crate::context::Context;
-use crate::controller::{Setup, Triggers, drive, triggers};
+use crate::controller::{Setup, Triggers, counted, drive, triggers};
 use crate::run::Watches;
 use crate::watch::Change;
 use claims::Claims;
 use cluster::Clusters;
 use reconcile::Topics;
 use secured::Secured;
+
+const KIND: &str = "Topic";
 
 /// Passes side by side: they wait for answers from Kafka that many of them share.
 const AT_ONCE: u16 = 256;
@@ -65,7 +68,7 @@ pub async fn control(context: Context, watches: Watches, stopping: watch::Receiv
         changes.flat_map(move |change| stream::iter(keep_claims(&claims, &store, default.as_deref(), &change))).boxed()
     };
     let setup = Setup {
-        kind: "Topic",
+        kind: KIND,
         concurrency: AT_ONCE.max(context.config.concurrency),
         metrics: context.metrics.clone(),
         clock: context.clock.clone(),
@@ -75,10 +78,18 @@ pub async fn control(context: Context, watches: Watches, stopping: watch::Receiv
         tracing::error!(%error, "Kafka is asked without credentials");
         Secured::default()
     });
-    let clusters = Clusters::new(context.metrics.registry(), secured);
+    let metrics = context.metrics.clone();
+    let clusters = Clusters::new(metrics.registry(), secured);
     let waiting = waiting_for_jobs(&watches);
     let topics = Arc::new(Topics::new(context, watches.clone(), clusters, claims));
-    drive(setup, &watches.topics, vec![rivals, waiting], topics).await;
+    tokio::select! {
+        () = drive(setup, &watches.topics, vec![rivals, waiting], topics) => {}
+        () = counted(KIND, &watches.topics, conditions, &metrics) => {}
+    }
+}
+
+fn conditions(topic: &Topic) -> &[Condition] {
+    topic.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
 }
 
 /// Keeps the claims as the Topics are, and gives those Topics that a change of another concerns.
@@ -106,8 +117,7 @@ fn keep_claims(
 fn waiting_for_jobs(watches: &Watches) -> Triggers<Topic> {
     let (some, all) = (watches.topics.store.clone(), watches.topics.store.clone());
     let waits = |topic: &Topic| {
-        let conditions = topic.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let stalled = find(conditions, condition::STALLED);
+        let stalled = find(conditions(topic), condition::STALLED);
         topic.metadata.deletion_timestamp.is_some()
             || stalled.is_some_and(|found| found.reason == reasons::PARTITIONS_IN_USE.name)
     };
