@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use freshet_e2e::cluster::{ApiServer, ApiServerOptions};
-use freshet_e2e::install::{Cache, KubernetesProgram, installed_kubernetes};
+use freshet_e2e::install::{Cache, KubernetesProgram, PrometheusProgram, installed_kubernetes, installed_prometheus};
+use freshet_e2e::servers::Scratch;
 use serde_json::Value;
 
 const NAMESPACE: &str = "freshet-system";
@@ -58,6 +59,7 @@ const ALL_OPTIONS: &[&str] = &[
     "clusterId=prod",
     "networkPolicy.enabled=true",
     "serviceMonitor.enabled=true",
+    "podMonitor.enabled=true",
     "prometheusRule.enabled=true",
     "kafka.bootstrapServers=kafka:9092",
     "kafka.tls.enabled=true",
@@ -83,7 +85,7 @@ fn options_bring_what_they_say() {
     let plain = kinds(&rendered(&[]));
     let all = kinds(&rendered(ALL_OPTIONS));
     let wanted = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(&all - &plain, wanted(&["NetworkPolicy", "PrometheusRule", "ServiceMonitor"]));
+    assert_eq!(&all - &plain, wanted(&["NetworkPolicy", "PodMonitor", "PrometheusRule", "ServiceMonitor"]));
     assert_eq!(
         &plain - &all,
         wanted(&["ClusterRole", "ClusterRoleBinding"]),
@@ -92,6 +94,39 @@ fn options_bring_what_they_say() {
     let none =
         kinds(&rendered(&["crds.install=false", "rbac.create=false", "serviceAccount.create=false", "replicas=1"]));
     assert_eq!(none, wanted(&["Deployment", "Secret", "Service"]));
+}
+
+/// The alerts, as Prometheus itself evaluates them over series of a job with two workers.
+#[test]
+fn a_worker_that_commits_nothing_is_not_hidden_by_one_that_does() {
+    let alerts = chart().join("files/alerts.yaml");
+    let series = |name: &str, slot: u32, values: &str| {
+        format!(
+            "      - series: '{name}{{namespace=\"a\", streamjob=\"b\", slot=\"{slot}\", stage=\"0\", partition=\"{slot}\"}}'\n        values: '{values}'\n"
+        )
+    };
+    let commits = |slot: u32, values: &str| series("freshet_last_commit_timestamp_seconds", slot, values);
+    // Both have records waiting; the first commits each minute, the second has not since the beginning.
+    let input: String = [
+        series("freshet_lag_records", 0, "5x10"),
+        series("freshet_lag_records", 1, "7x10"),
+        commits(0, "0+60x10"),
+        commits(1, "0x10"),
+    ]
+    .concat();
+    let summary = "StreamJob a/b has records waiting, and its worker 1 commits nothing";
+    let description =
+        "No epoch has committed for more than a minute. Look at the job's conditions: kubectl describe streamjob b";
+    let text = format!(
+        "rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n{input}    alert_rule_test:\n      - eval_time: 1m\n        alertname: FreshetEpochsNotCommitting\n        exp_alerts: []\n      - eval_time: 8m\n        alertname: FreshetEpochsNotCommitting\n        exp_alerts:\n          - exp_labels: {{severity: critical, namespace: a, streamjob: b, slot: '1'}}\n            exp_annotations:\n              summary: \"{summary}\"\n              description: \"{description}\"\n",
+        alerts.display()
+    );
+    let scratch = Scratch::new("alerts").unwrap();
+    let test = scratch.path().join("test.yaml");
+    std::fs::write(&test, text).unwrap();
+    let promtool = installed_prometheus(&Cache::from_environment(), PrometheusProgram::Promtool).unwrap();
+    said(Command::new(&promtool).args(["check", "rules"]).arg(&alerts));
+    said(Command::new(&promtool).args(["test", "rules"]).arg(&test));
 }
 
 #[test]

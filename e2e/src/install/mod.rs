@@ -23,6 +23,7 @@ pub use cache::Cache;
 pub use kafka::KafkaInstallation;
 pub use kubernetes::KubernetesProgram;
 pub use pods::PodPrograms;
+pub use prometheus::PrometheusProgram;
 pub use registry::RegistryInstallation;
 pub use versions::POSTGRES_PROGRAMS;
 
@@ -130,12 +131,12 @@ pub fn installed_registry(cache: &Cache) -> Result<RegistryInstallation, LabErro
     registry::find(cache)
 }
 
-/// Prometheus' binary.
+/// A binary of Prometheus.
 ///
 /// # Errors
 /// [`LabError::NotInstalled`] when `freshet-lab install prometheus` has not run.
-pub fn installed_prometheus(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
-    prometheus::find(cache)
+pub fn installed_prometheus(cache: &Cache, program: PrometheusProgram) -> Result<std::path::PathBuf, LabError> {
+    prometheus::find(cache, program)
 }
 
 /// The program that says what kstatus and Argo CD make of resources.
@@ -160,7 +161,9 @@ pub fn install_missing(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
         Part::Cluster => kubernetes::has_cluster(cache),
         Part::Registry => registry::find(cache).is_ok(),
         Part::Postgres => POSTGRES.iter().all(|program| on_path(program.program)),
-        Part::Prometheus => prometheus::find(cache).is_ok(),
+        Part::Prometheus => [PrometheusProgram::Server, PrometheusProgram::Promtool]
+            .iter()
+            .all(|it| prometheus::find(cache, *it).is_ok()),
         Part::Health => health::find(cache).is_ok(),
     };
     let missing: Vec<Part> =

@@ -1,7 +1,7 @@
 //! Prometheus, on a host of its own, with what tells it of pods.
 
 use crate::LabError;
-use crate::install::{self, installed_prometheus};
+use crate::install::{self, PrometheusProgram, installed_prometheus};
 use crate::scenario::sibling_binary;
 
 use super::super::address::{Address, SERVERS_NAMESPACE};
@@ -74,7 +74,7 @@ impl Part for Prometheus {
         Daemon {
             host: host.name,
             name: "prometheus".to_owned(),
-            program: installed_prometheus(site.cache())?,
+            program: installed_prometheus(site.cache(), PrometheusProgram::Server)?,
             arguments: vec![
                 format!("--config.file={}", config.display()),
                 format!("--storage.tsdb.path={}", data.display()),
