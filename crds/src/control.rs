@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::reasons::{self, Reason};
 
+/// Port of a worker's control server, in a pod.
+pub const CONTROL_PORT: u16 = 9401;
 /// Path of the control server: what a worker is doing.
 pub const STATUS_PATH: &str = "/control/v1/status";
 /// Path of the control server: hand out the next generation.

@@ -5,15 +5,20 @@
 //! throughput.rs   processor time of records: pass-through, windows; the bare loop beside it
 //! latency.rs      from a record's writing to its result's reading; from a kill to the next output
 //! rest.rs         memory, an idle job, epochs while state grows
-//! topics.rs       Topics on a real API server, until they are Ready
+//! operator.rs     the operator on a real API server, as a process of its own
+//! topics.rs       Topics, until they are Ready
+//! streamjobs.rs   StreamJobs, with the workers of fake_workers.rs
 //! bare.rs         the yardstick, run as a process of its own
 //! process.rs      what processes use
 //! ```
 
 pub mod bare;
+mod fake_workers;
 mod latency;
+mod operator;
 mod process;
 mod rest;
+mod streamjobs;
 mod throughput;
 mod topics;
 
@@ -43,6 +48,8 @@ pub enum Figure {
     Epoch,
     /// How fast a thousand Topics converge on an API server, and what the operator costs then.
     Topics,
+    /// How soon a thousand StreamJobs with faked workers run, and what the operator costs then.
+    Streamjobs,
 }
 
 /// A line of the table.
@@ -109,5 +116,6 @@ fn measure(binary: &Path, figure: Figure) -> Result<Vec<Line>, LabError> {
         Figure::Idle => rest::idle(&place),
         Figure::Epoch => rest::epochs(&place),
         Figure::Topics => topics::topics(&place),
+        Figure::Streamjobs => streamjobs::streamjobs(&place),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use freshet_crds::control::PreflightReport;
+use freshet_crds::control::{CONTROL_PORT, PreflightReport};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 
@@ -22,8 +22,6 @@ const CONTROL: &str = "/etc/freshet/control";
 const KAFKA: &str = "/etc/freshet/kafka";
 /// Port of metrics and health.
 pub const METRICS_PORT: u16 = 9400;
-/// Port of the control server.
-pub const CONTROL_PORT: u16 = 9401;
 /// Annotation of the workers' ConfigMap: the report of the preflight that accepted it.
 pub const REPORT: &str = "freshet.dev/preflight";
 /// Annotation of the StatefulSet: when its controller was last asked to try again to make pods.

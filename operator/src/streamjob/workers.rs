@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use freshet_crds::control::{ASSIGNMENT_PATH, Assignment, AssignmentRequest, Refusal, STATUS_PATH, WorkerStatus};
+use freshet_crds::control::{
+    ASSIGNMENT_PATH, Assignment, AssignmentRequest, CONTROL_PORT, Refusal, STATUS_PATH, WorkerStatus,
+};
 use serde::de::DeserializeOwned;
 
-use super::build::CONTROL_PORT;
 use crate::metrics::Metrics;
 
 /// A worker that works answers in milliseconds; handing out a generation asks the store.
