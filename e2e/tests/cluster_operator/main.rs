@@ -1,8 +1,8 @@
-//! Level: a whole cluster, the lab's, with the operator installed from the chart by Helm. What users do with a StreamJob
-//! while it is fed, to the pilot's exact result; and what the operator says when something is wrong.
+//! Level: a whole cluster, with the operator installed from the chart by Helm. What users do with a StreamJob
+//! while it is fed, to the pilot's exact result; and what the operator says when something is wrong. What is in `anywhere` runs on any cluster; the rest needs the lab's.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
-mod changes;
+mod anywhere;
 mod faults;
 mod moves;
 mod secured;

@@ -61,7 +61,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// The operator for a lab's cluster, whose jobs run `runtime`.
+    /// The operator, whose jobs run `runtime`; on a cluster that is not the lab's they run the image that it has.
     #[must_use]
     pub fn new(around: &Surroundings, runtime: ImageName) -> Self {
         Self { around: around.clone(), runtime, more: Vec::new() }
@@ -74,38 +74,48 @@ impl Operator {
         self
     }
 
-    /// Builds its images, brings them to the nodes, and installs it, or upgrades what is installed; waits until it is
-    /// available.
+    /// Installs it, or upgrades what is installed; waits until it is available. For the lab's cluster it first builds its
+    /// images, and brings them to the nodes.
     ///
     /// # Errors
     /// When an image's program is not built, or the chart is refused, or the operator does not come up.
     pub fn install(&self) -> Result<(), LabError> {
-        let lab = self.around.lab()?;
-        lab.import(&build(self.runtime, &lab.images())?)?;
-        let image = build(ImageName::FreshetOperator, &lab.images())?;
-        lab.import(&image)?;
+        let stamp = match &self.around.lab {
+            Some(lab) => {
+                lab.import(&build(self.runtime, &lab.images())?)?;
+                let image = build(ImageName::FreshetOperator, &lab.images())?;
+                lab.import(&image)?;
+                format!("i{}", &image.id.trim_start_matches("sha256:")[..12])
+            }
+            None => "as-it-is".to_owned(),
+        };
         let helm = installed_kubernetes(&Cache::from_environment(), KubernetesProgram::Helm)?;
         let mut command = Command::new(helm);
         command.env("KUBECONFIG", &self.around.kubeconfig).args(["upgrade", "--install", "freshet"]).arg(chart());
         command.args(["--namespace", NAMESPACE, "--create-namespace"]);
-        // Images are all called dev: an operator that was built anew is started anew.
-        let stamp = format!("podAnnotations.freshet\\.dev/image=i{}", &image.id.trim_start_matches("sha256:")[..12]);
         for value in self.values().iter().chain(&self.more) {
             command.args(["--set", value]);
         }
-        run(command.args(["--set-string", &stamp]))?;
+        // Images of the lab are all called dev: an operator that was built anew is started anew.
+        run(command.args(["--set-string", &format!("podAnnotations.freshet\\.dev/image={stamp}")]))?;
         let kubectl = Kubectl::new(&self.around.kubeconfig, NAMESPACE)?;
         kubectl.run(&["rollout", "status", DEPLOYMENT, "--timeout=120s"]).map(drop)
     }
 
-    /// What is set of the chart's values on a lab's cluster.
+    /// What is set of the chart's values.
     #[must_use]
     pub fn values(&self) -> Vec<String> {
-        let (repository, tag) = self.runtime.reference().rsplit_once(':').unwrap_or_default();
         let around = &self.around;
+        let (operator, runtime, pull) = match around.lab {
+            Some(_) => (ImageName::FreshetOperator.reference(), self.runtime.reference(), "Never"),
+            None => (around.operator_image.as_str(), around.image.as_str(), "IfNotPresent"),
+        };
+        let (repository, tag) = runtime.rsplit_once(':').unwrap_or((runtime, "latest"));
+        let (operator, operator_tag) = operator.rsplit_once(':').unwrap_or((operator, "latest"));
         [
-            ("image.tag", "dev"),
-            ("image.pullPolicy", "Never"),
+            ("image.repository", operator),
+            ("image.tag", operator_tag),
+            ("image.pullPolicy", pull),
             ("runtime.repository", repository),
             ("runtime.tag", tag),
             ("kafka.bootstrapServers", &around.kafka_from_pods),

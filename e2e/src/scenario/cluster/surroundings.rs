@@ -13,6 +13,9 @@ const ADDRESSES: &str = "FRESHET_E2E_ADDRESSES";
 /// Names the runtime's image, on a cluster that is not the lab's.
 const IMAGE: &str = "FRESHET_E2E_IMAGE";
 
+/// Names the operator's image there.
+const OPERATOR_IMAGE: &str = "FRESHET_E2E_OPERATOR_IMAGE";
+
 /// A cluster, and the servers beside it.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -22,6 +25,8 @@ pub struct Surroundings {
     pub lab: Option<Cluster>,
     /// The runtime's image.
     pub image: String,
+    /// The operator's image.
+    pub operator_image: String,
     /// Brokers, for pods.
     pub kafka_from_pods: String,
     /// Brokers, for this machine.
@@ -98,12 +103,15 @@ impl Surroundings {
             found.ok_or_else(|| LabError::Wrong(format!("the addresses of the cluster have no `{name}`")))
         };
         let (kafka, s3) = (service("kafka")?, service("s3")?);
+        let image =
+            |variable: &str, built: ImageName| std::env::var(variable).unwrap_or_else(|_| built.reference().to_owned());
         let property = |name: &str, default: &str| s3.properties.get(name).map_or(default, String::as_str).to_owned();
         let http = |address: &str| {
             if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
         };
         Ok(Self {
-            image: std::env::var(IMAGE).unwrap_or_else(|_| ImageName::FreshetUnderTest.reference().to_owned()),
+            image: image(IMAGE, ImageName::FreshetUnderTest),
+            operator_image: image(OPERATOR_IMAGE, ImageName::FreshetOperator),
             kubeconfig,
             lab,
             kafka_from_pods: kafka.pods.clone(),

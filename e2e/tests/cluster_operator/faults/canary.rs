@@ -69,8 +69,9 @@ fn with_plain(encoded: &str) -> Vec<String> {
     std::iter::once(encoded.to_owned()).chain(String::from_utf8(plain)).collect()
 }
 
-/// Looks for every secret in everything that can be read.
-pub fn nothing_secret_is_shown(scene: &Scene, left: Vec<Remains>) {
+/// Looks for every secret in everything that can be read. After the `whole` table that is something of each kind; a few
+/// faults may leave nothing of some.
+pub fn nothing_secret_is_shown(scene: &Scene, left: Vec<Remains>, whole: bool) {
     let mut secrets: Vec<String> = with_plain(&base64::engine::general_purpose::STANDARD.encode(WRONG_KEY));
     secrets.push(scene.around.secret_key.clone());
     let system = Kubectl::new(scene.kubernetes.kubeconfig(), NAMESPACE).unwrap();
@@ -90,22 +91,16 @@ pub fn nothing_secret_is_shown(scene: &Scene, left: Vec<Remains>) {
         texts.push((what.to_owned(), kubectl.run(&["get", what, "-o", "yaml"]).unwrap()));
     }
     let read = |part: &str| texts.iter().filter(|(place, text)| place.contains(part) && text.len() > 100).count();
-    for part in [
-        "streamjob",
-        "logs --previous=false",
-        "logs --previous=true",
-        "metrics",
-        "status",
-        "freshet-operator",
-        "events",
-    ] {
+    let always = ["freshet-operator", "events"];
+    let of_jobs = ["streamjob", "logs --previous=false", "logs --previous=true", "metrics", "status"];
+    for part in always.into_iter().chain(of_jobs.into_iter().filter(|_| whole)) {
         assert!(
             read(part) > 0,
             "nothing of `{part}` was read: {:?}",
             texts.iter().map(|(place, _)| place).collect::<Vec<_>>()
         );
     }
-    assert!(tokens > 0, "no job had a control token");
+    assert!(tokens > 0 || !whole, "no job had a control token");
     for (place, text) in &texts {
         for secret in &secrets {
             assert!(!text.contains(secret.as_str()), "a secret that begins with `{}` stands in {place}", &secret[..4]);

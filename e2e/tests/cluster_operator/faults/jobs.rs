@@ -141,6 +141,20 @@ pub fn faults() -> Vec<Fault> {
             says: "node",
         },
         Fault {
+            name: "out-of-memory",
+            of: Of::Job,
+            apart: false,
+            before: NOTHING,
+            happens: |stage| {
+                // Enough to begin, not enough to read a plan.
+                let little = json!({"template": {"resources": {"limits": {"memory": "12Mi"}}}});
+                applied(stage, little, json!({"template": {"resources": null}}))
+            },
+            shows: NOT_READY,
+            reasons: &["OOMKilled"],
+            says: "memory",
+        },
+        Fault {
             name: "missing-account",
             of: Of::Job,
             apart: false,

@@ -1,4 +1,4 @@
-//! The spec changes: what can follow follows from the same state, what can't is refused and says why.
+//! On any cluster that has the images. The spec changes: what can follow follows from the same state, what can't is refused and says why.
 
 use freshet_e2e::scenario::cluster::condition;
 use serde_json::json;
