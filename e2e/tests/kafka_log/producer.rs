@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use freshet_kafka::KafkaLog;
 use freshet_log::{Header, Log, LogError, Outgoing, TopicPartition};
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -291,5 +292,19 @@ fn small_transactions_take_milliseconds() {
         let committed = log.committed(&group, &[input]).await.unwrap();
         assert_eq!(committed, [Some(offset(100, "v1"))]);
         assert_eq!(read_settled(&log, &topic).await.len(), 100);
+    });
+}
+
+#[test]
+fn a_connection_that_only_a_person_can_mend_is_named_soon_and_not_taken_for_an_outage() {
+    run(async {
+        // The broker speaks no TLS at this port: to librdkafka all that follows are time-outs.
+        let mut config = config();
+        config.extra.insert("security.protocol".to_owned(), "ssl".to_owned());
+        let log = KafkaLog::connect(config, env()).unwrap();
+        let began = Instant::now();
+        let error = log.producer(&unique("tls")).await.err().expect("no TLS, and it was let in");
+        assert!(matches!(error, LogError::Unauthorised(_)), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(20), "told after {:?}", began.elapsed());
     });
 }

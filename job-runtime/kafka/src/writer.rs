@@ -28,6 +28,12 @@ use crate::thread::{away, spawn};
 const LOOK_UP_EVERY: Duration = Duration::from_millis(500);
 /// How often a full queue is looked at: librdkafka does not say when a record has left it.
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
+/// How long it is asked for a transactional id before it is looked how the connections are.
+const INITIALISE_SLICE: Duration = Duration::from_secs(1);
+/// For so many slices credentials may be refused: a broker that has just started may not know its users yet.
+const DENIED_SLICES: u32 = 5;
+/// More events than a client that begins has.
+const EVENTS_AT_MOST: usize = 64;
 /// Kafka takes 0 for "now" and refuses what is before 1970.
 const EARLIEST_TIMESTAMP_MS: i64 = 1;
 /// Kafka 4 refuses what is more than an hour ahead of its own clock (`message.timestamp.after.max.ms`), and the clocks
@@ -198,12 +204,28 @@ pub(crate) fn initialise(config: &KafkaConfig, transactional_id: &str) -> Result
     let doing = format!("initialising the transactional id {transactional_id}");
     let create = config.for_transactions(transactional_id).create_with_context(Events::default());
     let client: Client = create.map_err(|error: KafkaError| classify(&error, Action::Ask, &doing))?;
-    client.init_transactions(config.commit_timeout()).map_err(|error| {
-        // What went wrong with the connection waits among the events.
+    // In slices, which librdkafka takes up where the last one ended: what went wrong with the connections waits among the
+    // events, and behind credentials that are refused everything else would only time out.
+    let slices = config.commit_timeout().as_secs().max(1);
+    let (mut slice, mut denied_in) = (0, 0);
+    loop {
+        slice += 1;
+        let Err(error) = client.init_transactions(INITIALISE_SLICE) else { return Ok(client) };
+        drain_events(&client);
+        denied_in += u32::from(client.context().denied().is_some());
+        let goes_on =
+            matches!(&error, KafkaError::Transaction(it) if it.code() == Code::OperationTimedOut && !it.is_fatal());
+        if !goes_on || slice >= slices || denied_in >= DENIED_SLICES {
+            return Err(client.context().explain(classify(&error, Action::Ask, &doing)));
+        }
+    }
+}
+
+/// Has the client's context hear what happened so far.
+fn drain_events(client: &Client) {
+    for _ in 0..EVENTS_AT_MOST {
         client.poll(Duration::ZERO);
-        client.context().explain(classify(&error, Action::Ask, &doing))
-    })?;
-    Ok(client)
+    }
 }
 
 /// Initialises each of `ids` and lets it go, `at_once` of them side by side.
