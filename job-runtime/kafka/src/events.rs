@@ -17,6 +17,7 @@ use crate::error::{Action, Failure, classify};
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     denied: Mutex<Option<LogError>>,
+    connection: Mutex<Option<String>>,
     undelivered: Mutex<Option<LogError>>,
     doubtful: AtomicBool,
     too_large: AtomicBool,
@@ -53,11 +54,20 @@ impl Events {
         self.doubtful.swap(false, Ordering::Relaxed)
     }
 
-    /// `error`, or the denial that explains it: behind wrong credentials everything looks like a time-out.
+    /// `error`, or the denial that explains it: behind wrong credentials everything looks like a time-out. So it does where
+    /// no connection comes about: how the last one failed is told with it.
     pub(crate) fn explain(&self, error: LogError) -> LogError {
-        match error {
-            LogError::Unavailable(_) | LogError::Indefinite(_) => self.denied().unwrap_or(error),
-            _ => error,
+        if !matches!(error, LogError::Unavailable(_) | LogError::Indefinite(_)) {
+            return error;
+        }
+        if let Some(denied) = self.denied() {
+            return denied;
+        }
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (error, connection) {
+            (LogError::Unavailable(text), Some(how)) => LogError::Unavailable(format!("{text}; {how}")),
+            (LogError::Indefinite(text), Some(how)) => LogError::Indefinite(format!("{text}; {how}")),
+            (error, _) => error,
         }
     }
 }
@@ -89,6 +99,9 @@ impl ClientContext for Events {
         }
         tracing::warn!(target: "librdkafka", "{error}: {reason}");
         let Some(code) = code else { return };
+        if matches!(code, Code::BrokerTransportFailure | Code::Resolve) {
+            *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
         let failure = Failure { code, fatal: false, text: reason.to_owned() };
         let classified = failure.classify(Action::Ask, "talking to the brokers");
         if matches!(classified, LogError::Unauthorised(_)) {
