@@ -119,6 +119,15 @@ async fn a_job_lives_as_its_spec_says() {
     operator.kill().await;
 }
 
+/// Whoever waits for a resource must not take it for done before any operator has looked at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_no_operator_has_looked_at_says_so() {
+    let world = World::new("unseen", [20, 0]).await;
+    world.apply(json!({})).await;
+    let job = world.api::<StreamJob>().get("fraud").await.unwrap();
+    assert_eq!(job.status.expect("a status, by the definition's default").observed_generation, -1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_disturbs_a_job_is_named_and_mended() {
     let world = World::new("disturbed", [12, 0]).await;
