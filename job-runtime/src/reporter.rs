@@ -148,7 +148,7 @@ impl SlotEvents for Reporter {
         self.observed.update(|status| {
             status.limits = Limits::for_epoch_interval(interval_ms);
             status.facts.runs = Some(runs);
-            status.facts.blocked.clear();
+            status.facts.begin_anew();
         });
         tracing::info!(
             generation = number,
@@ -268,11 +268,16 @@ impl SlotEvents for Reporter {
         self.observed.facts(|facts| facts.upkept(piece, told, now_ms));
     }
 
+    fn put_off(&self, piece: &'static str, error: &SlotError) {
+        tracing::warn!(reason = error.reason(), piece, "{error}; put off");
+    }
+
     fn input_blocked(&self, topic: &str, partition: u32, blocked: bool) {
         let input = format!("{topic}[{partition}]");
+        let now_ms = self.env.now_ms();
         self.observed.facts(|facts| {
             if blocked {
-                facts.blocked.insert(input);
+                facts.blocked.entry(input).or_insert(now_ms);
             } else {
                 facts.blocked.remove(&input);
             }

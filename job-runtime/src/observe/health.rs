@@ -6,7 +6,7 @@
 //! * **progressing**: what waits gets committed. A job that is up but not progressing is never shown
 //!   healthy; this is the question that such a job fails and the other two don't.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use freshet_crds::control::{Problem, Restored};
@@ -74,8 +74,8 @@ pub struct Facts {
     pub problem: Option<Problem>,
     /// What is wrong with each piece of upkeep whose last turn failed, since something committed.
     pub upkeep: BTreeMap<&'static str, Problem>,
-    /// Inputs that somebody else's open transaction blocks.
-    pub blocked: BTreeSet<String>,
+    /// Inputs that somebody else's open transaction blocks, and since when that is known.
+    pub blocked: BTreeMap<String, i64>,
     /// Age of the oldest record that is read next, ms.
     pub lag_ms: u64,
     /// The last epoch that committed.
@@ -99,7 +99,7 @@ impl Facts {
             runs: None,
             problem: None,
             upkeep: BTreeMap::new(),
-            blocked: BTreeSet::new(),
+            blocked: BTreeMap::new(),
             lag_ms: 0,
             epoch: None,
             last_commit_ms: None,
@@ -116,6 +116,9 @@ impl Facts {
     /// The slot is in `phase` now. Its time moves only when the phase changes.
     pub fn enter(&mut self, phase: Phase, now_ms: i64) {
         if self.phase != phase {
+            if phase == Phase::StandingBy {
+                self.begin_anew();
+            }
             self.phase = phase;
             self.phase_since_ms = now_ms;
         }
@@ -150,6 +153,12 @@ impl Facts {
             }
         }
         self.beat(now_ms);
+    }
+
+    /// The slot holds other tasks now: what was said of the former ones is over.
+    pub fn begin_anew(&mut self) {
+        self.blocked.clear();
+        self.upkeep.clear();
     }
 
     /// So many records wait now, read or not.
@@ -246,6 +255,21 @@ impl fmt::Display for Fault {
                     None => f.write_str("; none ever has"),
                 }
             }
+        }
+    }
+}
+
+impl Fault {
+    /// It in words that stay the same for as long as it lasts: for a status that is written only where it changes.
+    #[must_use]
+    pub fn steady(&self) -> String {
+        match self {
+            Self::Stuck(_) => "the slot's thread does not come round".to_owned(),
+            Self::NotCommitting { epoch: Some(epoch), .. } => {
+                format!("records wait and no epoch commits; the last was epoch {epoch}")
+            }
+            Self::NotCommitting { epoch: None, .. } => "records wait and no epoch commits; none ever has".to_owned(),
+            other => other.to_string(),
         }
     }
 }
@@ -401,6 +425,11 @@ mod tests {
         facts.upkept("inputs", failed("no answer"), 4_000);
         facts.committed(2, 5_000);
         assert!(facts.upkeep.is_empty());
+        // So it is where it has no tasks any more.
+        facts.upkept("inputs", failed("no answer"), 6_000);
+        facts.blocked.insert("t[0]".to_owned(), 6_000);
+        facts.enter(Phase::StandingBy, 7_000);
+        assert!(facts.upkeep.is_empty() && facts.blocked.is_empty());
     }
 
     #[test]

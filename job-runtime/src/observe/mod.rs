@@ -73,7 +73,7 @@ impl Status {
             lag_ms: facts.lag_ms,
             restored: runs.map(|runs| runs.restored.clone()),
             problem: self.problem(now_ms),
-            blocked_inputs: facts.blocked.iter().cloned().collect(),
+            blocked_inputs: facts.blocked.keys().cloned().collect(),
             tasks: self.tasks.clone(),
         }
     }
@@ -84,19 +84,19 @@ impl Status {
         if let Some(problem) = facts.problem.as_ref().or_else(|| facts.upkeep.values().next()) {
             return Some(problem.clone());
         }
-        if let Some(input) = facts.blocked.first() {
+        if let Some((input, since_ms)) = facts.blocked.first_key_value() {
             return Some(Problem {
                 reason: reasons::INPUT_BLOCKED_BY_OPEN_TRANSACTION.name.to_owned(),
                 message: format!(
                     "{input}: another producer's open transaction holds it back; nothing behind it can be read"
                 ),
-                since_ms: facts.waiting_since_ms.unwrap_or(now_ms),
+                since_ms: *since_ms,
             });
         }
         match health::progress(facts, now_ms, self.limits) {
             Err(fault @ (Fault::NotCommitting { for_ms, .. } | Fault::Stuck(for_ms))) => Some(Problem {
                 reason: reasons::EPOCHS_NOT_COMMITTING.name.to_owned(),
-                message: fault.to_string(),
+                message: fault.steady(),
                 since_ms: now_ms - for_ms,
             }),
             _ => None,

@@ -101,6 +101,8 @@ pub trait SlotEvents {
     fn failed(&self, _error: &SlotError, _transient: bool) {}
     /// A piece of upkeep was done, or could not be in passing: it is tried again at its next turn.
     fn upkeep(&self, _piece: &'static str, _outcome: Result<(), &SlotError>) {}
+    /// A piece of upkeep that comes round seldom could not be done in passing: nothing is wrong yet.
+    fn put_off(&self, _piece: &'static str, _error: &SlotError) {}
     /// An input is at its end only because a transaction of somebody's is open (`true`), or no longer is.
     fn input_blocked(&self, _topic: &str, _partition: u32, _blocked: bool) {}
 }

@@ -29,6 +29,7 @@ mod commit;
 mod cut;
 pub mod error;
 pub mod events;
+mod held_back;
 pub(crate) mod inputs;
 pub mod offsets;
 pub mod takeover;
@@ -128,7 +129,7 @@ impl Default for Tuning {
             watch_interval: Duration::from_secs(2),
             collect_interval: Duration::from_secs(60),
             collect_grace: Duration::from_secs(120),
-            upkeep_interval: Duration::from_secs(8),
+            upkeep_interval: Duration::from_secs(6),
             recommit_interval: Duration::from_secs(3600),
             waiting_bytes: 16 << 20,
             upload_deadline: Duration::from_secs(20),

@@ -1,7 +1,6 @@
 //! What a slot does beside its records: watch for a later generation, merge state, collect garbage, delete
 //! consumed internal records, look after its inputs.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -16,6 +15,7 @@ use freshet_state::object::{MergeHeader, Merged, merge, plan_merge};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
+use super::held_back::HeldBack;
 use super::tasks::{RunningTask, input_topic};
 use super::{Slot, SlotError};
 
@@ -31,14 +31,13 @@ pub(super) enum Done {
 pub(super) struct Upkeep {
     running: FuturesUnordered<LocalFuture<'static, Done>>,
     merging: bool,
-    /// Inputs behind whose last stable offset an open transaction lies, with that offset and whether it was told.
-    held_back: BTreeMap<TopicPartition, (i64, bool)>,
+    held_back: HeldBack,
 }
 
 impl Upkeep {
     /// Begins with what goes round for ever.
     pub fn start(slot: &Slot, generation: &Generation) -> Self {
-        let upkeep = Self { running: FuturesUnordered::new(), merging: false, held_back: BTreeMap::new() };
+        let upkeep = Self { running: FuturesUnordered::new(), merging: false, held_back: HeldBack::default() };
         upkeep.running.push(watch(slot, generation.number));
         upkeep.running.push(look_after_inputs(slot, generation, Vec::new(), Vec::new()));
         if slot.number == 0 {
@@ -72,43 +71,27 @@ impl Upkeep {
             }
             Done::Merged(result) => {
                 self.merging = false;
-                for merged in note(slot, "merge", result)?.unwrap_or_default() {
+                for merged in put_off(slot, "merge", result)?.unwrap_or_default() {
                     if let Some(task) = tasks.iter_mut().find(|task| task.id == merged.task) {
                         task.merged = Some(merged);
                     }
                 }
             }
             Done::Collected(collector, result) => {
-                note(slot, "collect", result)?;
+                put_off(slot, "collect", result)?;
                 self.running.push(collect(slot, generation, collector));
             }
             Done::Inputs(result) => {
-                for (partition, bounds) in note(slot, "inputs", result)?.unwrap_or_default() {
-                    self.held_back(slot, partition, bounds);
+                for (input, bounds) in note(slot, "inputs", result)?.unwrap_or_default() {
+                    if let Some(blocked) = self.held_back.look(&input, bounds, slot.env.monotonic()) {
+                        slot.events.input_blocked(&input.topic, input.partition, blocked);
+                    }
                 }
                 let inputs = tasks.iter().map(|task| task.input.clone()).collect();
                 self.running.push(look_after_inputs(slot, generation, consumed(generation, tasks), inputs));
             }
         }
         Ok(false)
-    }
-
-    /// An input is blocked when its last stable offset stands still, before its end, from one look to the next: every
-    /// live transaction moves it on.
-    fn held_back(&mut self, slot: &Slot, input: TopicPartition, bounds: Bounds) {
-        let before = self.held_back.remove(&input);
-        let told = before.is_some_and(|(_, told)| told);
-        if bounds.stable == bounds.high {
-            if told {
-                slot.events.input_blocked(&input.topic, input.partition, false);
-            }
-            return;
-        }
-        let stands = before.is_some_and(|(stable, _)| stable == bounds.stable);
-        if stands != told {
-            slot.events.input_blocked(&input.topic, input.partition, stands);
-        }
-        self.held_back.insert(input, (bounds.stable, stands));
     }
 
     /// Begins to merge the state of tasks that have become many objects. Called only while no commit is
@@ -140,15 +123,26 @@ impl Upkeep {
     }
 }
 
-/// Tells how a piece of upkeep went. What failed in passing is tried again at its next turn; the rest ends the slot.
+/// Tells how a piece of upkeep went that comes round every few seconds. What failed in passing is tried again at its next
+/// turn; the rest ends the slot.
 fn note<T>(slot: &Slot, piece: &'static str, result: Result<T, SlotError>) -> Result<Option<T>, SlotError> {
+    if result.is_ok() {
+        slot.events.upkeep(piece, Ok(()));
+    }
+    passing(result, |error| slot.events.upkeep(piece, Err(error)))
+}
+
+/// The same of a piece that comes round seldom: what keeps it from its work is seen sooner by the others, and its own
+/// failure would be told long after the mend.
+fn put_off<T>(slot: &Slot, piece: &'static str, result: Result<T, SlotError>) -> Result<Option<T>, SlotError> {
+    passing(result, |error| slot.events.put_off(piece, error))
+}
+
+fn passing<T>(result: Result<T, SlotError>, tell: impl FnOnce(&SlotError)) -> Result<Option<T>, SlotError> {
     match result {
-        Ok(value) => {
-            slot.events.upkeep(piece, Ok(()));
-            Ok(Some(value))
-        }
+        Ok(value) => Ok(Some(value)),
         Err(error) if error.is_transient() => {
-            slot.events.upkeep(piece, Err(&error));
+            tell(&error);
             Ok(None)
         }
         Err(error) => Err(error),
