@@ -113,11 +113,11 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 let row = json!({"account": payment.account, "seq": payment.seq, "amount": payment.amount});
                 expected.copies.entry(payment.account.clone()).or_default().push(row.to_string());
             }
-            let start = payment.time_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
-            let late = start + WINDOW_MS - 1 <= watermark;
+            let open: Vec<i64> =
+                shape.windows(payment.time_ms).filter(|start| start + WINDOW_MS - 1 > watermark).collect();
             watermark = watermark.max(payment.time_ms - DISORDER_MS - 1);
             let Some(grouping) = shape.totals else { continue };
-            if late {
+            if open.is_empty() {
                 if shape.letters {
                     expected.late.insert(letter("LateRecord"));
                 }
@@ -127,11 +127,13 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 Grouping::Account => (&payment.account, &payment.merchant),
                 Grouping::Merchant => (&payment.merchant, &payment.account),
             };
-            let total = windows.entry((lives[at], group.clone(), start)).or_default();
-            total.n += 1;
-            total.total += payment.amount;
-            total.least = Some(total.least.map_or(payment.amount, |least| least.min(payment.amount)));
-            total.others.insert(other.clone());
+            for start in open {
+                let total = windows.entry((lives[at], group.clone(), start)).or_default();
+                total.n += 1;
+                total.total += payment.amount;
+                total.least = Some(total.least.map_or(payment.amount, |least| least.min(payment.amount)));
+                total.others.insert(other.clone());
+            }
         }
         horizon = horizon.max(watermark);
     }

@@ -23,6 +23,8 @@ pub(super) const DEAD: &str = "dead";
 pub(super) const LATE: &str = "late";
 /// Length of a window.
 pub(super) const WINDOW_MS: i64 = 10_000;
+/// From one window's start to the next one's, where they hop: panes of 2 s, of which two go at a time.
+pub(super) const SLIDE_MS: i64 = 4_000;
 /// How far behind the newest record an on-time one may be.
 pub(super) const DISORDER_MS: i64 = 3_000;
 /// How long a partition stays at its end before it counts as idle, in scenarios with idle partitions.
@@ -51,6 +53,8 @@ pub struct Shape {
     pub copies: bool,
     /// Totals of windows.
     pub totals: Option<Grouping>,
+    /// Whether those windows hop; otherwise they tumble.
+    pub hops: bool,
     /// Partitions of the input.
     pub partitions: u32,
     /// Partitions of the repartition topic.
@@ -93,7 +97,7 @@ fn copies() -> Chain {
     Chain { statement: 0, steps, output: sink(COPIES, out) }
 }
 
-fn totals(group: usize, other: usize) -> WindowAggregate {
+fn totals(group: usize, other: usize, hops: bool) -> WindowAggregate {
     use AggregateFunction::{Count, Min, Sum};
     let aggregate = |name: &str, function, argument: Option<usize>, distinct| Aggregate {
         name: name.to_owned(),
@@ -106,7 +110,10 @@ fn totals(group: usize, other: usize) -> WindowAggregate {
     };
     WindowAggregate {
         id: if group == ACCOUNT { "agg-account" } else { "agg-merchant" }.to_owned(),
-        window: Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
+        window: match hops {
+            false => Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
+            true => Window::Hop { size_ms: WINDOW_MS, slide_ms: SLIDE_MS, offset_ms: 0 },
+        },
         time_column: TIME,
         group: vec![group],
         group_columns: vec![columns()[group].clone()],
@@ -117,6 +124,15 @@ fn totals(group: usize, other: usize) -> WindowAggregate {
             aggregate("others", Count, Some(other), true),
         ],
         state_version: 1,
+    }
+}
+
+impl Shape {
+    /// The starts of the windows that hold `time_ms`.
+    pub(super) fn windows(self, time_ms: i64) -> impl Iterator<Item = i64> {
+        let every = if self.hops { SLIDE_MS } else { WINDOW_MS };
+        let last = time_ms.div_euclid(every) * every;
+        (0..).map(move |n| last - n * every).take_while(move |start| start + WINDOW_MS > time_ms)
     }
 }
 
@@ -160,12 +176,12 @@ pub(super) fn plan(shape: Shape) -> Plan {
     match shape.totals {
         None => {}
         Some(Grouping::Account) => {
-            let totals = totals(ACCOUNT, MERCHANT);
+            let totals = totals(ACCOUNT, MERCHANT, shape.hops);
             let output = sink(TOTALS, totals.output_columns());
             stages[0].chains.push(Chain { statement: 1, steps: vec![Step::WindowAggregate(totals)], output });
         }
         Some(Grouping::Merchant) => {
-            let totals = totals(MERCHANT, ACCOUNT);
+            let totals = totals(MERCHANT, ACCOUNT, shape.hops);
             let output = sink(TOTALS, totals.output_columns());
             let operator = totals.id.clone();
             stages[0].chains.push(Chain {
