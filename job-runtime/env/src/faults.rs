@@ -54,7 +54,7 @@ pub enum PlantedBug {
     ReuseRetiredIds,
     /// Tasks keep their memory when the plan changes.
     KeepTasksAcrossPlans,
-    /// A window that shares its panes is merged without the last of them.
+    /// A window that shares its panes with others is merged without the last of them.
     ForgetPane,
 }
 

@@ -184,6 +184,9 @@ fn window(window: Window) -> String {
         Window::Hop { size_ms, slide_ms, offset_ms } => {
             (format!("hopping windows of {} every {}", duration(size_ms), duration(slide_ms)), offset_ms)
         }
+        Window::Cumulate { size_ms, step_ms, offset_ms } => {
+            (format!("cumulating windows of {} by {}", duration(size_ms), duration(step_ms)), offset_ms)
+        }
     };
     if offset_ms == 0 { kind } else { format!("{kind} shifted by {}", duration(offset_ms)) }
 }

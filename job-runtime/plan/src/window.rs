@@ -4,14 +4,15 @@
 //! window cuts through. A row is kept in its pane, once, and what a window gives is merged from the panes in it.
 //!
 //! ```text
-//! HOP, size 10 s, slide 4 s
-//!   panes   |2|2|2|2|2|2|2|2|2|…
-//!   windows [---------]
-//!               [---------]
-//!                   [---------]
+//! HOP, size 10 s, slide 4 s                CUMULATE, size 12 s, step 4 s
+//!   panes   |2|2|2|2|2|2|2|2|2|…             panes   | 4 | 4 | 4 | 4 |…
+//!   windows [---------]                      windows [---]
+//!               [---------]                          [-------]
+//!                   [---------]                      [-----------]
+//!                                                                [---]…
 //! ```
 //!
-//! Panes are `gcd(size, slide)` long. Where windows don't overlap, a pane is a window.
+//! Panes are `gcd(size, slide)` long, or a step. Where windows don't overlap, a pane is a window.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,16 @@ pub enum Window {
         /// From one window's start to the next one's, ms; > 0.
         slide_ms: i64,
         /// Shift of the windows' starts from the Unix epoch, ms; 0 ≤ offset < slide.
+        offset_ms: i64,
+    },
+    /// Windows that begin together and end a step after one another, until the last of them has the whole size; the
+    /// next ones begin at its end.
+    Cumulate {
+        /// Length of the longest, ms; a multiple of the step.
+        size_ms: i64,
+        /// Length of the shortest, and what each is longer than the one before, ms; > 0.
+        step_ms: i64,
+        /// Shift of the windows' starts from the Unix epoch, ms; 0 ≤ offset < size.
         offset_ms: i64,
     },
 }
@@ -74,6 +85,15 @@ impl Window {
                 Err(format!("a window of {size_ms} ms every {slide_ms} ms is longer than 100,000 years"))
             }
             Self::Hop { size_ms, .. } => fits(size_ms),
+            Self::Cumulate { size_ms, step_ms, offset_ms }
+                if step_ms <= 0 || size_ms <= 0 || size_ms % step_ms != 0 || !(0..size_ms).contains(&offset_ms) =>
+            {
+                Err(format!("windows up to {size_ms} ms by {step_ms} ms shifted by {offset_ms} ms are none"))
+            }
+            Self::Cumulate { size_ms, .. } if is_too_long(size_ms) => {
+                Err(format!("a window of {size_ms} ms is longer than 100,000 years"))
+            }
+            Self::Cumulate { size_ms, .. } => fits(size_ms),
         }
     }
 
@@ -84,6 +104,7 @@ impl Window {
             Self::Tumble { size_ms, .. } => size_ms,
             Self::Hop { size_ms, slide_ms, .. } if slide_ms >= size_ms => size_ms,
             Self::Hop { size_ms, slide_ms, .. } => greatest_common_divisor(size_ms, slide_ms),
+            Self::Cumulate { step_ms, .. } => step_ms,
         }
     }
 }
@@ -109,6 +130,7 @@ mod tests {
         for (size, slide, pane) in [(10, 5, 5), (10, 4, 2), (10, 3, 1), (10, 10, 10), (10, 25, 10), (6, 4, 2)] {
             assert_eq!(hop(size, slide).pane_ms(), pane, "{size} every {slide}");
         }
+        assert_eq!(Window::Cumulate { size_ms: 12, step_ms: 4, offset_ms: 0 }.pane_ms(), 4);
     }
 
     #[test]
@@ -123,11 +145,15 @@ mod tests {
             (Window::Hop { size_ms: 10, slide_ms: 5, offset_ms: 5 }, "is none"),
             (hop(i64::MAX, 1 << 62), "longer than"),
             (hop(86_400_000, 7), "panes of 1 ms"),
+            (Window::Cumulate { size_ms: 10, step_ms: 4, offset_ms: 0 }, "are none"),
+            (Window::Cumulate { size_ms: 10, step_ms: 0, offset_ms: 0 }, "are none"),
+            (Window::Cumulate { size_ms: 10, step_ms: 5, offset_ms: 10 }, "are none"),
+            (Window::Cumulate { size_ms: 200_000, step_ms: 1, offset_ms: 0 }, "panes of 1 ms"),
         ] {
             let error = window.check().expect_err(why);
             assert!(error.contains(why), "{window:?}: {error}");
         }
-        for window in [hop(10, 4), hop(10, 25)] {
+        for window in [hop(10, 4), hop(10, 25), Window::Cumulate { size_ms: 12, step_ms: 4, offset_ms: 11 }] {
             assert_eq!(window.check(), Ok(()));
         }
     }

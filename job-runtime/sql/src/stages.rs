@@ -344,6 +344,7 @@ fn internal_columns(aggregate: &WindowAggregate) -> Vec<Column> {
     let mut columns = aggregate.group_columns.clone();
     let times = match aggregate.window {
         Window::Hop { size_ms, slide_ms, .. } if slide_ms < size_ms => &["pane_start", "first_end"][..],
+        Window::Cumulate { .. } => &["pane_start"],
         Window::Tumble { .. } | Window::Hop { .. } => &[WINDOW_COLUMNS[0].0],
     };
     columns.extend(times.iter().map(|name| Column::required(*name, DataType::Timestamp(3))));

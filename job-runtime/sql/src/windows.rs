@@ -25,6 +25,7 @@ pub(crate) struct WindowCall {
 enum Kind {
     Tumble,
     Hop,
+    Cumulate,
 }
 
 impl Kind {
@@ -32,6 +33,7 @@ impl Kind {
         Some(match name.to_string().to_lowercase().as_str() {
             "tumble" => Self::Tumble,
             "hop" => Self::Hop,
+            "cumulate" => Self::Cumulate,
             _ => return None,
         })
     }
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Tumble => "TUMBLE",
             Self::Hop => "HOP",
+            Self::Cumulate => "CUMULATE",
         }
     }
 
@@ -48,6 +51,7 @@ impl Kind {
         match self {
             Self::Tumble => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
             Self::Hop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+            Self::Cumulate => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
         }
     }
 
@@ -56,6 +60,7 @@ impl Kind {
         match self {
             Self::Tumble => "a table, a time column, a size and perhaps an offset",
             Self::Hop => "a table, a time column, a slide, a size and perhaps an offset",
+            Self::Cumulate => "a table, a time column, a step, a size and perhaps an offset",
         }
     }
 
@@ -64,6 +69,9 @@ impl Kind {
             Self::Tumble => "write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)",
             Self::Hop => {
                 "write HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND): the slide, then the size"
+            }
+            Self::Cumulate => {
+                "write CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND): the step, then the size"
             }
         }
     }
@@ -80,7 +88,7 @@ pub(crate) fn window_call(site: &Site<'_>, name: &ObjectName, args: &[FunctionAr
     let Some(kind) = Kind::of(name) else {
         return Err(site
             .error(span, format!("{} windows are not supported yet", name.to_string().to_uppercase()))
-            .help("TUMBLE and HOP windows are")
+            .help("TUMBLE, HOP and CUMULATE windows are")
             .into());
     };
     let found = arguments(site, span, kind, args)?;
@@ -92,6 +100,7 @@ pub(crate) fn window_call(site: &Site<'_>, name: &ObjectName, args: &[FunctionAr
     let window = match (kind, lengths.as_deref()) {
         (Kind::Tumble, Some([size])) => tumble(site, span, size, *offset),
         (Kind::Hop, Some([slide, size])) => hop(site, span, slide, size, *offset),
+        (Kind::Cumulate, Some([step, size])) => cumulate(site, span, step, size, *offset),
         _ => return Err(too_few(site, span, kind, args)),
     };
     let (window, (table, time)) = both(window, both(table_name(site, span, table), time_column(site, span, time)))?;
@@ -112,6 +121,22 @@ fn hop(site: &Site<'_>, span: Span, slide: &Expr, size: &Expr, offset: Option<&E
         return Ok(Window::Tumble { size_ms, offset_ms });
     }
     checked(site, place(size, span), Window::Hop { size_ms, slide_ms, offset_ms })
+}
+
+fn cumulate(site: &Site<'_>, span: Span, step: &Expr, size: &Expr, offset: Option<&Expr>) -> Outcome<Window> {
+    let lengths = both(length_ms(site, span, step, "step"), length_ms(site, span, size, "size"));
+    let ((step_ms, size_ms), offset_ms) = both(lengths, offset_ms(site, span, offset))?;
+    let offset_ms = offset_ms.rem_euclid(size_ms);
+    if size_ms % step_ms != 0 {
+        return Err(site
+            .error(place(size, span), "the size of cumulating windows must be a multiple of their step")
+            .help("write CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND): the step, then the size")
+            .into());
+    }
+    if step_ms == size_ms {
+        return Ok(Window::Tumble { size_ms, offset_ms });
+    }
+    checked(site, place(size, span), Window::Cumulate { size_ms, step_ms, offset_ms })
 }
 
 fn checked(site: &Site<'_>, span: Span, window: Window) -> Outcome<Window> {

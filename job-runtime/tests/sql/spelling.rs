@@ -1,11 +1,12 @@
 //! Windows as the queries name them, as Freshet spells them, and spelled out for Postgres.
 
-/// Windows over `events`, all in seconds: `10 SECOND` (tumbling), `HOP 5 10` (the slide, then the size), each perhaps
-/// with ` + ` and an offset.
+/// Windows over `events`, all in seconds: `10 SECOND` (tumbling), `HOP 5 10` (the slide, then the size),
+/// `CUMULATE 2 10` (the step, then the size), each perhaps with ` + ` and an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
     Tumble { size: i64, offset: i64 },
     Hop { slide: i64, size: i64, offset: i64 },
+    Cumulate { step: i64, size: i64, offset: i64 },
 }
 
 impl Windows {
@@ -16,6 +17,7 @@ impl Windows {
         match windows.split(' ').collect::<Vec<_>>().as_slice() {
             [size, "SECOND"] => Self::Tumble { size: number(size), offset },
             ["HOP", slide, size] => Self::Hop { slide: number(slide), size: number(size), offset },
+            ["CUMULATE", step, size] => Self::Cumulate { step: number(step), size: number(size), offset },
             other => panic!("{other:?} are no windows"),
         }
     }
@@ -32,6 +34,13 @@ impl Windows {
             }
             Self::Hop { slide, size, offset } => format!(
                 "TABLE(HOP(DATA => TABLE events, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '{slide}' SECOND, \
+                 SIZE => INTERVAL '{size}' SECOND, OFFSET => INTERVAL '{offset}' SECOND))"
+            ),
+            Self::Cumulate { step, size, offset: 0 } => {
+                format!("CUMULATE(events, ts, INTERVAL '{step}' SECOND, INTERVAL '{size}' SECOND)")
+            }
+            Self::Cumulate { step, size, offset } => format!(
+                "TABLE(CUMULATE(DATA => TABLE events, TIMECOL => DESCRIPTOR(ts), STEP => INTERVAL '{step}' SECOND, \
                  SIZE => INTERVAL '{size}' SECOND, OFFSET => INTERVAL '{offset}' SECOND))"
             ),
         }
@@ -57,6 +66,13 @@ impl Windows {
                 slide * 1000,
                 size / slide,
                 size = size * 1000,
+            ),
+            Self::Cumulate { step, size, offset } => format!(
+                "SELECT start_ms, start_ms + n * {step} AS end_ms FROM (SELECT {} AS start_ms) AS started \
+                 CROSS JOIN generate_series(1, {}) AS n WHERE start_ms + n * {step} > {ms}",
+                last(size, offset),
+                size / step,
+                step = step * 1000,
             ),
         };
         format!(

@@ -38,7 +38,14 @@ fn hops(time: i64, every: i64, size: i64, offset: i64) -> Vec<(i64, i64)> {
     starts.map(|start| (start, start + size)).filter(|(start, end)| (*start..*end).contains(&time)).collect()
 }
 
-const EXAMPLES: [Example; 12] = [
+/// Windows that begin at the multiples of `size` behind `offset`, each a `step` longer than the one before.
+fn steps(time: i64, step: i64, size: i64, offset: i64) -> Vec<(i64, i64)> {
+    let longest = hops(time, size, size, offset);
+    let windows = longest.into_iter().flat_map(|(start, _)| (1..=size / step).map(move |n| (start, start + n * step)));
+    windows.filter(|(start, end)| (*start..*end).contains(&time)).collect()
+}
+
+const EXAMPLES: [Example; 17] = [
     ("TABLE(TUMBLE(TABLE bids, DESCRIPTOR(bidtime), INTERVAL '10' MINUTES))", |time| {
         hops(time, 10 * MINUTE, 10 * MINUTE, 0)
     }),
@@ -70,6 +77,23 @@ const EXAMPLES: [Example; 12] = [
     }),
     ("HOP(bids, bidtime, INTERVAL '10' MINUTE, INTERVAL '10' MINUTE)", |time| hops(time, 10 * MINUTE, 10 * MINUTE, 0)),
     ("HOP(bids, bidtime, INTERVAL '10' MINUTE, INTERVAL '4' MINUTE)", |time| hops(time, 10 * MINUTE, 4 * MINUTE, 0)),
+    ("TABLE(CUMULATE(TABLE bids, DESCRIPTOR(bidtime), INTERVAL '2' MINUTES, INTERVAL '10' MINUTES))", |time| {
+        steps(time, 2 * MINUTE, 10 * MINUTE, 0)
+    }),
+    (
+        "TABLE(CUMULATE(DATA => TABLE bids, TIMECOL => DESCRIPTOR(bidtime), STEP => INTERVAL '2' MINUTES, SIZE => INTERVAL '10' MINUTES))",
+        |time| steps(time, 2 * MINUTE, 10 * MINUTE, 0),
+    ),
+    (
+        "TABLE(CUMULATE(TABLE bids, DESCRIPTOR(bidtime), INTERVAL '2' MINUTES, INTERVAL '10' MINUTES, INTERVAL '1' MINUTES))",
+        |time| steps(time, 2 * MINUTE, 10 * MINUTE, MINUTE),
+    ),
+    ("CUMULATE(bids, bidtime, INTERVAL '15 minutes', INTERVAL '1 hour')", |time| {
+        steps(time, 15 * MINUTE, 60 * MINUTE, 0)
+    }),
+    ("CUMULATE(bids, bidtime, INTERVAL '10' MINUTE, INTERVAL '10' MINUTE)", |time| {
+        hops(time, 10 * MINUTE, 10 * MINUTE, 0)
+    }),
 ];
 
 const OUT: &str = "who STRING, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3), n BIGINT, total BIGINT, most BIGINT, mean DOUBLE, different BIGINT";

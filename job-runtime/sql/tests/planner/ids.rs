@@ -45,7 +45,7 @@ GROUP BY account, window_start, window_end
 HAVING COUNT(*) > 1";
 
 /// The same state: every one of these must find what the first one has written.
-const SAME: [(&str, &str); 22] = [
+const SAME: [(&str, &str); 23] = [
     (
         "white space",
         "insert into out select account,count(*) n,sum(amount) total from table(tumble(table payments,descriptor(ts),interval '10' second)) where n>5 and ok group by account,window_start,window_end having count(*)>1",
@@ -73,6 +73,10 @@ const SAME: [(&str, &str); 22] = [
     (
         "hops as long as the windows",
         "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM HOP(payments, ts, INTERVAL '10' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "one step as long as the window",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM CUMULATE(payments, ts, INTERVAL '10' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
     ),
     (
         "an alias of the table",
@@ -137,7 +141,7 @@ const SAME: [(&str, &str); 22] = [
 ];
 
 /// Other state: none of these may find what the first one has written.
-const OTHER: [(&str, &str); 19] = [
+const OTHER: [(&str, &str); 21] = [
     (
         "another size",
         "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM TUMBLE(payments, ts, INTERVAL '20' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
@@ -161,6 +165,14 @@ const OTHER: [(&str, &str); 19] = [
     (
         "an offset of hops",
         "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM HOP(payments, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND, INTERVAL '1' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "windows that cumulate",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM CUMULATE(payments, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "another step",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM CUMULATE(payments, ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
     ),
     (
         "another condition",

@@ -74,7 +74,7 @@ const CLAUSES: [&str; 58] = [
 ];
 
 /// Words and signs that the mutator puts in.
-const WORDS: [&str; 49] = [
+const WORDS: [&str; 50] = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -100,6 +100,7 @@ const WORDS: [&str; 49] = [
     "TABLE",
     "TUMBLE",
     "HOP",
+    "CUMULATE",
     "DESCRIPTOR",
     "WITH",
     "INSERT",

@@ -16,6 +16,9 @@
 //!   a row at 7, after that:                               late
 //! ```
 //!
+//! Cumulating windows begin together, so that rows which miss the first of them count in the same windows as rows of a
+//! later pane: they go into the first pane of which no window has closed, and each pane's rows count alike.
+//!
 //! All arithmetic is in ms since the Unix epoch, and saturates at the ends of time.
 
 use freshet_plan::Window;
@@ -53,6 +56,8 @@ pub(crate) struct Panes {
     pane_ms: i64,
     /// Shift of starts from the Unix epoch.
     offset_ms: i64,
+    /// Whether windows begin together and are ever longer.
+    cumulate: bool,
 }
 
 impl Panes {
@@ -62,18 +67,26 @@ impl Panes {
         let pane_ms = window.pane_ms();
         Ok(match window {
             Window::Tumble { size_ms, offset_ms } => {
-                Self { size_ms, every_ms: size_ms, pitch_ms: size_ms, pane_ms, offset_ms }
+                Self { size_ms, every_ms: size_ms, pitch_ms: size_ms, pane_ms, offset_ms, cumulate: false }
             }
             Window::Hop { size_ms, slide_ms, offset_ms } => {
                 let pitch_ms = if slide_ms > size_ms { slide_ms } else { pane_ms };
-                Self { size_ms, every_ms: slide_ms, pitch_ms, pane_ms, offset_ms }
+                Self { size_ms, every_ms: slide_ms, pitch_ms, pane_ms, offset_ms, cumulate: false }
+            }
+            Window::Cumulate { size_ms, step_ms, offset_ms } => {
+                Self { size_ms, every_ms: step_ms, pitch_ms: pane_ms, pane_ms, offset_ms, cumulate: true }
             }
         })
     }
 
-    /// Whether rows of one pane may count in different windows: it is in several.
+    /// Whether windows begin together and are ever longer.
+    pub const fn cumulate(self) -> bool {
+        self.cumulate
+    }
+
+    /// Whether rows of one pane may count in different windows: it is in several that don't begin together.
     pub const fn rows_differ(self) -> bool {
-        self.every_ms < self.size_ms
+        self.every_ms < self.size_ms && !self.cumulate
     }
 
     /// The start of the pane that holds `time`, if one does.
@@ -98,12 +111,14 @@ impl Panes {
 
     /// The end of the last window that holds the pane at `start`.
     pub const fn last_end(self, start: i64) -> i64 {
-        let since = start.saturating_sub(self.offset_ms).rem_euclid(self.every_ms);
+        let every = if self.cumulate { self.size_ms } else { self.every_ms };
+        let since = start.saturating_sub(self.offset_ms).rem_euclid(every);
         start.saturating_sub(since).saturating_add(self.size_ms)
     }
 
     /// The start of the window that ends at `end`.
     pub const fn window_start(self, end: i64) -> i64 {
+        let end = if self.cumulate { self.last_end(end.saturating_sub(1)) } else { end };
         end.saturating_sub(self.size_ms)
     }
 
@@ -130,6 +145,7 @@ impl Panes {
     #[inline]
     pub const fn still_open(self, pane: Pane, closed: i64) -> Option<Pane> {
         match self.next_end(pane, closed) {
+            Some(first_end) if self.cumulate => Some(Pane { start: first_end.saturating_sub(self.pane_ms), first_end }),
             Some(first_end) => Some(Pane { start: pane.start, first_end }),
             None => None,
         }
@@ -167,6 +183,10 @@ mod tests {
         Window::Hop { size_ms, slide_ms, offset_ms }
     }
 
+    const fn cumulate(size_ms: i64, step_ms: i64, offset_ms: i64) -> Window {
+        Window::Cumulate { size_ms, step_ms, offset_ms }
+    }
+
     #[test]
     fn windows_begin_where_flink_says() {
         let ten = panes(tumble(10, 0));
@@ -191,15 +211,27 @@ mod tests {
             Window::Hop { size_ms, slide_ms, offset_ms } => {
                 (-200..200).map(|n| n * slide_ms + offset_ms).map(|start| (start, start + size_ms)).collect()
             }
+            Window::Cumulate { size_ms, step_ms, offset_ms } => {
+                let starts = (-50..50).map(|n| n * size_ms + offset_ms);
+                starts.flat_map(|start| (1..=size_ms / step_ms).map(move |n| (start, start + n * step_ms))).collect()
+            }
         };
         windows.into_iter().filter(|(start, end)| (*start..*end).contains(&time) && end - 1 > closed).collect()
     }
 
     #[test]
     fn rows_count_in_the_windows_that_hold_them_and_are_open() {
-        for window in
-            [tumble(10, 3), hop(10, 5, 0), hop(10, 4, 3), hop(10, 3, 1), hop(9, 6, 5), hop(4, 10, 2), hop(4, 4, 1)]
-        {
+        for window in [
+            tumble(10, 3),
+            hop(10, 5, 0),
+            hop(10, 4, 3),
+            hop(10, 3, 1),
+            hop(9, 6, 5),
+            hop(4, 10, 2),
+            hop(4, 4, 1),
+            cumulate(12, 4, 0),
+            cumulate(10, 1, 3),
+        ] {
             let panes = panes(window);
             for time in -40..40 {
                 for closed in (-45..60).chain([i64::MIN, i64::MAX]) {
@@ -212,7 +244,7 @@ mod tests {
                             before = end - 1;
                         }
                         assert!(panes.is_pane(pane), "{window:?}: {pane:?}");
-                        assert!((pane.start..=panes.last_instant(pane.start)).contains(&time));
+                        assert!((pane.start..=panes.last_instant(pane.start)).contains(&time) || panes.cumulate());
                         assert_eq!(found.last().map(|(_, end)| *end), Some(panes.last_end(pane.start)), "{window:?}");
                     }
                     let wanted = by_definition(window, time, closed);
@@ -222,6 +254,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn rows_that_miss_a_cumulating_window_go_where_the_next_ones_are() {
+        let panes = panes(cumulate(12, 4, 0));
+        for (time, closed, pane) in [(1, -1, (0, 4)), (1, 2, (0, 4)), (1, 3, (4, 8)), (5, 3, (4, 8)), (1, 9, (8, 12))] {
+            let (start, first_end) = pane;
+            assert_eq!(panes.place(time, closed), Place::In(Pane { start, first_end }), "{time}, {closed} closed");
+        }
+        assert_eq!(panes.place(1, 11), Place::Late);
+        assert_eq!(panes.place(12, 11), Place::In(Pane { start: 12, first_end: 16 }));
     }
 
     #[test]
@@ -238,14 +281,24 @@ mod tests {
     #[test]
     fn the_ends_of_time_do_not_overflow() {
         let far = [i64::MIN, i64::MIN + 1, -1, i64::MAX - 1, i64::MAX];
-        for window in [tumble(86_400_000, 1), hop(86_400_000, 1_000, 7), hop(1_000, 86_400_000, 7)] {
+        // The ends of event time, between which all is exact.
+        let most = crate::watermark::MAX_EVENT_TIME_MS;
+        for window in [
+            tumble(86_400_000, 1),
+            hop(86_400_000, 1_000, 7),
+            hop(1_000, 86_400_000, 7),
+            cumulate(86_400_000, 1_000, 7),
+            hop(freshet_plan::window::MAX_SIZE_MS, freshet_plan::window::MAX_SIZE_MS / 2, 1),
+        ] {
             let panes = panes(window);
-            for time in far {
-                for closed in far {
-                    if let Place::In(pane) = panes.place(time, closed) {
-                        assert!(pane.start <= time && panes.last_instant(pane.start) >= pane.start);
-                        assert!(panes.next_end(pane, closed).is_some_and(|end| end - 1 > closed));
-                        assert!(panes.window_start(panes.last_end(pane.start)) <= pane.start);
+            for time in far.into_iter().chain([-most, 0, most]) {
+                for closed in far.into_iter().chain([-most, most]) {
+                    let Place::In(pane) = panes.place(time, closed) else { continue };
+                    assert!(panes.next_end(pane, closed).is_some_and(|end| end - 1 > closed), "{window:?} at {time}");
+                    if (-most..=most).contains(&time) {
+                        assert!(panes.is_pane(pane), "{window:?} at {time}: {pane:?}");
+                        assert!(panes.window_start(panes.last_end(pane.start)) <= time, "{window:?} at {time}");
+                        assert!(panes.last_end(pane.start) > time, "{window:?} at {time}");
                     }
                 }
             }

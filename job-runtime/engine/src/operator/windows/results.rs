@@ -3,6 +3,8 @@
 //! Windows fire one after another, in the order of their ends. Where windows don't overlap, a window is one pane, which
 //! is taken off and given out. Where they do, a window is merged from its panes in their order, into the first of them
 //! where this was its last window, and otherwise into an empty one. A pane goes when its last window has fired.
+//! Cumulating windows begin together, so that what one gives is what the one before it gave and its own last pane: the
+//! first pane takes in the others, one as each window fires, and they go.
 
 use std::sync::Arc;
 
@@ -65,6 +67,9 @@ impl Windows {
     /// The groups of the window that ends at `end`.
     fn close(&mut self, end: i64) -> Result<Firing, EngineError> {
         let panes = self.spec.panes;
+        if panes.cumulate() {
+            return self.carry(end);
+        }
         let from = Pane { start: panes.window_start(end), first_end: i64::MIN };
         let to = Pane { start: end, first_end: i64::MIN };
         let mut counted: Vec<Pane> =
@@ -82,6 +87,25 @@ impl Windows {
             }
         }
         Ok(Firing { end, ids: groups.groups.sorted_ids(), groups, pane, done: 0 })
+    }
+
+    /// The groups of the cumulating window that ends at `end`: its first pane, which takes in the others.
+    fn carry(&mut self, end: i64) -> Result<Firing, EngineError> {
+        let first = self.spec.panes.whole(self.spec.panes.window_start(end));
+        let mut groups = match self.open.remove(&first) {
+            Some(open) => open,
+            None => self.spare.pop().unwrap_or_else(|| OpenPane::new(&self.accumulated)),
+        };
+        while let Some(next) = self.open.first_entry().filter(|next| next.key().start < end) {
+            let (pane, mut other) = next.remove_entry();
+            if !planted(PlantedBug::ForgetPane) {
+                groups.absorb(&other, &mut self.ids).map_err(|error| self.spec.failed(&error))?;
+                groups.tracked.touch(&self.ids, groups.groups.len());
+            }
+            self.forget(pane, &mut other);
+            self.recycle(other);
+        }
+        Ok(Firing { end, ids: groups.groups.sorted_ids(), groups, pane: Some(first), done: 0 })
     }
 
     /// All results of a window have gone out: the panes go that are in no later one.

@@ -15,6 +15,10 @@ const fn hop(size_ms: i64, slide_ms: i64, offset_ms: i64) -> Window {
     Window::Hop { size_ms, slide_ms, offset_ms }
 }
 
+const fn cumulate(size_ms: i64, step_ms: i64, offset_ms: i64) -> Window {
+    Window::Cumulate { size_ms, step_ms, offset_ms }
+}
+
 /// The windows that hold a time, by the definition.
 fn holding(window: Window) -> impl Fn(i64) -> Vec<(i64, i64)> + Copy {
     move |time| match window {
@@ -23,6 +27,11 @@ fn holding(window: Window) -> impl Fn(i64) -> Vec<(i64, i64)> + Copy {
             let last = (time - offset_ms).div_euclid(slide_ms) * slide_ms + offset_ms;
             let starts = (0..).map(|n| last - n * slide_ms).take_while(|start| start + size_ms > time);
             starts.map(|start| (start, start + size_ms)).collect()
+        }
+        Window::Cumulate { size_ms, step_ms, offset_ms } => {
+            let start = (time - offset_ms).div_euclid(size_ms) * size_ms + offset_ms;
+            let ends = (1..=size_ms / step_ms).map(|n| start + n * step_ms).filter(|end| *end > time);
+            ends.map(|end| (start, end)).collect()
         }
     }
 }
@@ -35,6 +44,9 @@ fn windows() -> impl Strategy<Value = Window> {
         Just(hop(7, 3, 0)),
         Just(hop(30, 10, 0)),
         Just(hop(4, 10, 2)),
+        Just(cumulate(10, 5, 0)),
+        Just(cumulate(12, 2, 5)),
+        Just(cumulate(30, 10, 0)),
     ]
 }
 
@@ -183,6 +195,46 @@ fn a_row_counts_in_those_of_its_windows_that_are_open() {
 }
 
 #[test]
+fn a_cumulating_window_goes_on_from_the_one_before() {
+    // Without the last three: the windows that end at 5, 10, 15 and 20 hold 1, 2, 2 and 3 of them.
+    for size in 1..8 {
+        let (found, late) = counts(cumulate(20, 5, 0), &[3, 7, 16], size);
+        assert_eq!(found, [(5, 1), (10, 2), (15, 2), (20, 3)], "in batches of {size}");
+        assert_eq!(late, 0);
+        // The fourth closes the windows up to 15; then one at 4 counts in the last, and one more after that in none.
+        let (found, late) = counts(cumulate(20, 5, 0), &[3, 7, 16, 20, 4, 26, 19], size);
+        assert_eq!(
+            found,
+            [(5, 1), (10, 2), (15, 2), (20, 4), (25, 1), (30, 2), (35, 2), (40, 2)],
+            "in batches of {size}"
+        );
+        assert_eq!(late, 1);
+    }
+}
+
+#[test]
+fn the_first_pane_takes_in_the_others() {
+    let context = context(1, 1);
+    let program = program(&plan(cumulate(20, 5, 0)), 0, &context);
+    let mut driven = Driven::new(&program, 0, &context);
+    let mut process = |offset: i64, time: i64, accounts: std::ops::Range<i64>| {
+        let payments: Vec<_> = accounts.map(|n| Payment::new(&format!("a{n}"), n, time)).collect();
+        driven.task.process(&common::payments(offset, &payments), 0, &mut driven.out).expect("good records");
+        driven.commit();
+        let rows = driven.stored.rows.keys().filter(|(operator, _)| operator == OPERATOR).count();
+        (rows, driven.stored.deltas.last().map(freshet_state::rows::RowBuffer::len))
+    };
+    // A group and a value of two DISTINCT aggregates each, and the watermark.
+    assert_eq!(process(0, 3, 0..10), (30, Some(31)));
+    assert_eq!(process(10, 8, 0..2), (36, Some(7)));
+    // The windows that end at 5 and at 10 fire: the second pane's six rows go, and its two groups are written in the
+    // first, which had their values. One row more is in a pane of its own.
+    assert_eq!(process(12, 16, 10..11), (33, Some(6 + 2 + 3 + 1)));
+    // All windows fire; what is left is the last row.
+    assert_eq!(process(13, 60, 0..1), (3, Some(30 + 3 + 3 + 1)));
+}
+
+#[test]
 fn windows_without_rows_give_nothing() {
     let (found, _) = counts(hop(10, 5, 0), &[7, 107], 1);
     assert_eq!(found, [(10, 1), (15, 1), (110, 1), (115, 1)]);
@@ -257,4 +309,11 @@ fn a_planted_bug_forgets_a_pane() {
     let planted = run();
     freshet_env::plant(None);
     assert_eq!(planted, [(5, 1), (10, 1), (15, 1), (20, 1)]);
+
+    let run = || counts(cumulate(10, 5, 0), &[2, 7], 2).0;
+    assert_eq!(run(), [(5, 1), (10, 2)]);
+    freshet_env::plant(Some(freshet_env::PlantedBug::ForgetPane));
+    let planted = run();
+    freshet_env::plant(None);
+    assert_eq!(planted, [(5, 1), (10, 1)]);
 }
