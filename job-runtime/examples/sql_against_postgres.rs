@@ -10,6 +10,8 @@ mod events;
 mod queries;
 #[path = "../tests/sql/run.rs"]
 mod run;
+#[path = "../tests/sql/spelling.rs"]
+mod spelling;
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -16,7 +16,12 @@ use freshet_state::rows::RowBuffer;
 const BATCH_ROWS: usize = 8192;
 const ROWS_PER_WINDOW: usize = 1_000_000;
 const WINDOW_MS: i64 = 10_000;
+const SLIDE_MS: i64 = 2_000;
 const ROWS_PER_EPOCH: usize = 250_000;
+
+const TUMBLE: Window = Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 };
+const HOP: Window = Window::Hop { size_ms: WINDOW_MS, slide_ms: SLIDE_MS, offset_ms: 0 };
+const CUMULATE: Window = Window::Cumulate { size_ms: WINDOW_MS, step_ms: SLIDE_MS, offset_ms: 0 };
 
 #[derive(Default)]
 struct Drop {
@@ -30,7 +35,7 @@ impl Sink for Drop {
     }
 }
 
-fn count_and_sum() -> WindowAggregate {
+fn count_and_sum(window: Window) -> WindowAggregate {
     let aggregate = |name: &str, function, argument: Option<usize>| Aggregate {
         name: name.to_owned(),
         function,
@@ -42,7 +47,7 @@ fn count_and_sum() -> WindowAggregate {
     };
     WindowAggregate {
         id: "agg-speed".to_owned(),
-        window: Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
+        window,
         time_column: 2,
         group: vec![0],
         group_columns: vec![Column::new("account", DataType::String)],
@@ -126,7 +131,7 @@ fn run(name: &str, step: &Step, total: usize, keys: usize) {
 /// Opens one window with `keys` keys and weighs it.
 fn weigh(keys: usize) {
     let mut operators: Vec<Box<dyn Operator>> =
-        vec![operator::of_window(&Step::WindowAggregate(count_and_sum())).expect("an operator")];
+        vec![operator::of_window(&Step::WindowAggregate(count_and_sum(TUMBLE))).expect("an operator")];
     let (mut sink, mut out, mut late) = (Drop::default(), Outgoing::default(), Late::default());
     let before = resident_mb();
     for from in (0..keys * 4).step_by(BATCH_ROWS) {
@@ -152,7 +157,9 @@ fn main() {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
     let total = arguments.next().unwrap_or(4_000_000);
     let keys = arguments.next().unwrap_or(100_000);
-    run("window aggregate", &Step::WindowAggregate(count_and_sum()), total, keys);
-    run("window combine", &Step::WindowCombine(count_and_sum()), total, keys);
+    for (name, window) in [("tumbling", TUMBLE), ("hopping every 2 s", HOP), ("cumulating by 2 s", CUMULATE)] {
+        run(&format!("window aggregate, {name}"), &Step::WindowAggregate(count_and_sum(window)), total, keys);
+        run(&format!("window combine, {name}"), &Step::WindowCombine(count_and_sum(window)), total, keys);
+    }
     weigh(1_000_000);
 }

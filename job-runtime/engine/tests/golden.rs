@@ -99,6 +99,74 @@ fn internal_records_and_marks() {
     assert_golden("internal_records.txt", include_str!("golden/internal_records.txt"), &found);
 }
 
+/// Payments of which the last but one comes when the first of its two windows has closed.
+fn sample_of_panes() -> Vec<Payment> {
+    vec![
+        Payment::new("a", 2, 3),
+        Payment::new("a", -7, 8),
+        Payment { account: None, amount: None, price: None, good: None, time: 14 },
+        Payment::new("a", 5, 18),
+        Payment::new("a", 9, 7),
+        Payment::new("a", 1, 19),
+    ]
+}
+
+fn hopping() -> freshet_plan::WindowAggregate {
+    let window = freshet_plan::Window::Hop { size_ms: 10, slide_ms: 5, offset_ms: 0 };
+    freshet_plan::WindowAggregate { window, ..window_aggregate(&[ACCOUNT], many_aggregates()) }
+}
+
+#[test]
+fn state_rows_and_internal_records_of_panes() {
+    let context_of_one = context(1, 1);
+    let program_of_one = program(&one_stage(hopping()), 0, &context_of_one);
+    let mut driven = Driven::new(&program_of_one, 0, &context_of_one);
+    driven.task.process(&payments(0, &sample_of_panes()), 0, &mut driven.out).expect("good records");
+    driven.commit();
+    let mut found = String::new();
+    for ((operator, key), value) in &driven.stored.rows {
+        found += &format!("{operator} {} {}\n", hex(key), hex(value));
+    }
+    let mut restored = driven.stored.restore(program_of_one.task(0));
+    assert_eq!(restored.stats().state_keys, driven.task.stats().state_keys);
+    let (mut again, last) = (outgoing(&context_of_one), payments(6, &[Payment::new("b", 1, 100)]));
+    restored.process(&last, 0, &mut again).expect("good records");
+    driven.task.process(&last, 0, &mut driven.out).expect("good records");
+    assert_eq!(written(&again), written(&driven.out));
+    assert!(!written(&again).is_empty());
+
+    let context = context(1, 2);
+    let plan = two_stages(hopping());
+    let mut upstream = Driven::new(&program(&plan, 0, &context), 0, &context);
+    upstream.task.process(&payments(0, &sample_of_panes()), 0, &mut upstream.out).expect("good records");
+    upstream.commit();
+    for record in &upstream.committed {
+        found += &format!("record {} {} {}\n", record.partition, record.timestamp_ms, hex(&record.value));
+    }
+    assert_golden("panes.txt", include_str!("golden/panes.txt"), &found);
+}
+
+#[test]
+fn rows_of_panes_that_there_are_not_are_refused() {
+    let context = context(1, 1);
+    let hopping = program(&one_stage(hopping()), 0, &context);
+    let tumbling = program(&one_stage(window_aggregate(&[ACCOUNT], aggregates())), 0, &context);
+    let key = |start: i64, first_end: i64| {
+        let times = [start, first_end].map(|time| ((time as u64) ^ (1 << 63)).to_be_bytes());
+        [&[3][..], &times[0], &times[1]].concat()
+    };
+    for (program, start, first_end) in
+        [(&hopping, 5, 12), (&hopping, 4, 15), (&hopping, 5, 20), (&hopping, 5, 0), (&tumbling, 0, 20)]
+    {
+        let error = program.task(0).restore(OPERATOR, &key(start, first_end), Some(&[1])).expect_err("no such pane");
+        assert!(error.to_string().contains("no pane from"), "{start} {first_end}: {error}");
+    }
+    for cut in 1..17 {
+        let error = hopping.task(0).restore(OPERATOR, &key(5, 15)[..cut], None).expect_err("cut short").to_string();
+        assert!(error.contains("cut short"), "{error}");
+    }
+}
+
 #[test]
 fn damaged_state_is_refused_and_never_misread() {
     let context = context(1, 1);

@@ -5,111 +5,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::stages::{Action, PARTITIONS, Stages, UPSTREAM, action, with_end};
 use common::*;
-use freshet_engine::StageProgram;
-use freshet_log::Fetched;
 use freshet_plan::{AggregateFunction, Plan};
 use proptest::prelude::*;
-
-const UPSTREAM: u32 = 3;
-const PARTITIONS: u32 = 2;
-
-/// An in-memory pair of stages with a repartition topic between them.
-struct Stages {
-    programs: [StageProgram; 2],
-    upstream: Vec<Driven>,
-    downstream: Vec<Driven>,
-    /// Committed internal records by partition.
-    topic: Vec<Vec<Vec<u8>>>,
-    /// For each source partition and each repartition partition, where the committed position is.
-    read: Vec<usize>,
-    merged: Vec<usize>,
-    input: Vec<Vec<Payment>>,
-}
-
-impl Stages {
-    fn new(plan: &Plan, input: Vec<Vec<Payment>>) -> Self {
-        let context = context(UPSTREAM, PARTITIONS);
-        let programs = [0, 1].map(|stage| program(plan, stage, &context));
-        Self {
-            upstream: (0..UPSTREAM).map(|p| Driven::new(&programs[0], p, &context)).collect(),
-            downstream: (0..PARTITIONS).map(|p| Driven::new(&programs[1], p, &context)).collect(),
-            programs,
-            topic: vec![vec![]; PARTITIONS as usize],
-            read: vec![0; UPSTREAM as usize],
-            merged: vec![0; PARTITIONS as usize],
-            input,
-        }
-    }
-
-    /// One epoch of an upstream task: up to `records` records in batches of `size`, and then it commits or crashes.
-    fn read(&mut self, task: usize, records: usize, size: usize, crash: bool) {
-        let (driven, from) = (&mut self.upstream[task], self.read[task]);
-        let to = self.input[task].len().min(from + records);
-        for (at, chunk) in self.input[task][from..to].chunks(size).enumerate() {
-            let batch = payments((from + at * size) as i64, chunk);
-            driven.task.process(&batch, 0, &mut driven.out).expect("good records");
-        }
-        if crash {
-            driven.crash(&self.programs[0], false);
-            return;
-        }
-        driven.commit();
-        self.read[task] = to;
-        for record in driven.committed.drain(..) {
-            if record.topic == repartition_topic() {
-                self.topic[record.partition as usize].push(record.value);
-            }
-        }
-    }
-
-    /// The same of a downstream task.
-    fn merge(&mut self, task: usize, records: usize, size: usize, crash: bool) {
-        let (driven, from) = (&mut self.downstream[task], self.merged[task]);
-        let to = self.topic[task].len().min(from + records);
-        for (at, chunk) in self.topic[task][from..to].chunks(size).enumerate() {
-            let values = chunk.iter().map(Vec::as_slice);
-            let batch: Fetched = batch(&repartition_topic(), task as u32, (from + at * size) as i64, values);
-            driven.task.process(&batch, 0, &mut driven.out).expect("internal records");
-        }
-        if crash {
-            driven.crash(&self.programs[1], true);
-            return;
-        }
-        driven.commit();
-        self.merged[task] = to;
-    }
-
-    /// Reads whatever is left.
-    fn finish(&mut self) {
-        for task in 0..self.upstream.len() {
-            self.read(task, usize::MAX - 1_000_000, 50, false);
-        }
-        for task in 0..self.downstream.len() {
-            self.merge(task, usize::MAX - 1_000_000, 50, false);
-        }
-    }
-
-    fn results(&self) -> Vec<String> {
-        let written = self.downstream.iter().flat_map(|driven| &driven.committed);
-        let mut results: Vec<_> = written.filter(|w| w.topic == SINK).map(|w| w.text().to_owned()).collect();
-        results.sort();
-        results
-    }
-
-    fn late(&self) -> (u64, u64) {
-        let late = |tasks: &[Driven]| tasks.iter().map(|driven| driven.task.stats().late).sum();
-        (late(&self.upstream), late(&self.downstream))
-    }
-}
-
-/// Last records that close every window of the test's payments.
-fn with_end(mut input: Vec<Vec<Payment>>) -> Vec<Vec<Payment>> {
-    for partition in &mut input {
-        partition.push(Payment::new("end", 0, 10_000));
-    }
-    input
-}
 
 /// Payments of one partition that are on time, in order of nothing in particular.
 fn partition() -> impl Strategy<Value = Vec<Payment>> {
@@ -122,20 +21,6 @@ fn partition() -> impl Strategy<Value = Vec<Payment>> {
         });
         moved.collect()
     })
-}
-
-#[derive(Debug, Clone)]
-struct Action {
-    upstream: bool,
-    task: usize,
-    records: usize,
-    size: usize,
-    crash: bool,
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    (any::<bool>(), 0..UPSTREAM as usize, 1..30_usize, 1..10_usize, prop::bool::weighted(0.2))
-        .prop_map(|(upstream, task, records, size, crash)| Action { upstream, task, records, size, crash })
 }
 
 proptest! {
@@ -284,6 +169,40 @@ fn distinct_values_never_outgrow_a_record() {
     stages.finish();
     let results = stages.results();
     assert!(results[0].ends_with("\"n\":20000}"), "{results:?}");
+}
+
+/// Windows that overlap say in which of them rows count; others don't, and neither takes the other's records.
+#[test]
+fn internal_records_of_other_windows_are_refused() {
+    let context = context(1, 1);
+    let counts = |window| {
+        let counts = window_aggregate(&[ACCOUNT], vec![aggregate("n", AggregateFunction::Count, None)]);
+        program(&two_stages(freshet_plan::WindowAggregate { window, ..counts }), 1, &context)
+    };
+    let tumbling = counts(freshet_plan::Window::Tumble { size_ms: 10, offset_ms: 0 });
+    let hopping = counts(freshet_plan::Window::Hop { size_ms: 10, slide_ms: 5, offset_ms: 0 });
+    // Group, pane, where it is shared the first window's end behind it, records, accumulators.
+    let plain = [1, 1, 2, 6, 0, 20, 1, 1, 5];
+    let of_pane = [1, 3, 2, 6, 0, 20, 5, 1, 1, 5];
+    let read = |program: &freshet_engine::StageProgram, records: &[&[u8]]| {
+        let mut driven = Driven::new(program, 0, &context);
+        let batch = batch("internal", 0, 7, records.iter().copied());
+        driven.task.process(&batch, 0, &mut driven.out).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(&tumbling, &[&plain]), Ok(()));
+    assert_eq!(read(&hopping, &[&of_pane]), Ok(()));
+    let mut elsewhere = of_pane;
+    elsewhere[6] = 6;
+    for (program, records, why) in [
+        (&tumbling, &[&of_pane[..]][..], "no such pane"),
+        (&hopping, &[&plain], "no such pane"),
+        (&hopping, &[&elsewhere], "no such pane"),
+        (&hopping, &[&of_pane, &plain], "another than that of the records before"),
+        (&hopping, &[&of_pane[..9]], "cut short"),
+    ] {
+        let error = read(program, records).expect_err(why);
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 #[test]

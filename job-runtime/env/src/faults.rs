@@ -54,6 +54,8 @@ pub enum PlantedBug {
     ReuseRetiredIds,
     /// Tasks keep their memory when the plan changes.
     KeepTasksAcrossPlans,
+    /// A window that shares its panes with others is merged without the last of them.
+    ForgetPane,
 }
 
 impl PlantedBug {
@@ -82,6 +84,7 @@ impl PlantedBug {
         Self::IdleByWallClock,
         Self::ReuseRetiredIds,
         Self::KeepTasksAcrossPlans,
+        Self::ForgetPane,
     ];
 }
 

@@ -25,11 +25,13 @@ pub mod key;
 pub mod print;
 mod rename;
 pub mod types;
+pub mod window;
 
 use serde::{Deserialize, Serialize};
 
 pub use expr::{BinaryOp, Expr, Literal};
 pub use types::{Column, DataType, Schema};
+pub use window::Window;
 
 /// The version of this form. A worker refuses a plan of a newer one.
 pub const PLAN_VERSION: u32 = 1;
@@ -163,8 +165,8 @@ pub enum Step {
     /// Groups rows of a window by key and aggregates them, until the watermark passes the window's end.
     WindowAggregate(WindowAggregate),
     /// The first half of a [`Step::WindowAggregate`] in another stage: combines rows of the same group
-    /// between two epochs and keeps no state across them. Its rows are the group's columns,
-    /// `window_start`, and each aggregate's partial state.
+    /// between two epochs and keeps no state across them. Its rows are the group's columns, the start of
+    /// their pane (which is `window_start` where windows don't overlap), and each aggregate's partial state.
     WindowCombine(WindowAggregate),
     /// The second half: merges what [`Step::WindowCombine`] sent.
     WindowMerge(WindowAggregate),
@@ -203,19 +205,6 @@ pub struct WindowAggregate {
     pub aggregates: Vec<Aggregate>,
     /// Version of the format of its state.
     pub state_version: u32,
-}
-
-/// Kinds of windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "type")]
-pub enum Window {
-    /// Windows of one size, side by side.
-    Tumble {
-        /// Length, ms; > 0.
-        size_ms: i64,
-        /// Shift of the windows' starts from the Unix epoch, ms; 0 ≤ offset < size.
-        offset_ms: i64,
-    },
 }
 
 /// One aggregate.

@@ -104,7 +104,7 @@ fn tree_chain(text: &mut String, chain: &Chain) {
             Step::WindowAggregate(aggregate) => {
                 line(text, 2, &format!("aggregate {} {}", aggregate.id, grouping(aggregate)));
                 tree_aggregates(text, aggregate);
-                line(text, 3, &format!("state v{} by {} and window", aggregate.state_version, group_names(aggregate)));
+                tree_state(text, aggregate);
             }
             Step::WindowCombine(aggregate) => {
                 line(text, 2, &format!("combine for {} {}", aggregate.id, grouping(aggregate)));
@@ -113,7 +113,7 @@ fn tree_chain(text: &mut String, chain: &Chain) {
             Step::WindowMerge(aggregate) => {
                 line(text, 2, &format!("merge {} {}", aggregate.id, grouping(aggregate)));
                 tree_aggregates(text, aggregate);
-                line(text, 3, &format!("state v{} by {} and window", aggregate.state_version, group_names(aggregate)));
+                tree_state(text, aggregate);
             }
         }
     }
@@ -132,6 +132,15 @@ fn tree_chain(text: &mut String, chain: &Chain) {
             line(text, 2, &format!("repartitions for {operator} (v{format_version}) {key}"));
         }
     }
+}
+
+fn tree_state(text: &mut String, aggregate: &WindowAggregate) {
+    let (version, names) = (aggregate.state_version, group_names(aggregate));
+    let pane = match aggregate.window {
+        Window::Tumble { .. } => "window".to_owned(),
+        window => format!("pane of {}", duration(window.pane_ms())),
+    };
+    line(text, 3, &format!("state v{version} by {names} and {pane}"));
 }
 
 fn tree_aggregates(text: &mut String, aggregate: &WindowAggregate) {
@@ -170,12 +179,16 @@ fn group_names(aggregate: &WindowAggregate) -> String {
 }
 
 fn window(window: Window) -> String {
-    match window {
-        Window::Tumble { size_ms, offset_ms: 0 } => format!("tumbling windows of {}", duration(size_ms)),
-        Window::Tumble { size_ms, offset_ms } => {
-            format!("tumbling windows of {} shifted by {}", duration(size_ms), duration(offset_ms))
+    let (kind, offset_ms) = match window {
+        Window::Tumble { size_ms, offset_ms } => (format!("tumbling windows of {}", duration(size_ms)), offset_ms),
+        Window::Hop { size_ms, slide_ms, offset_ms } => {
+            (format!("hopping windows of {} every {}", duration(size_ms), duration(slide_ms)), offset_ms)
         }
-    }
+        Window::Cumulate { size_ms, step_ms, offset_ms } => {
+            (format!("cumulating windows of {} by {}", duration(size_ms), duration(step_ms)), offset_ms)
+        }
+    };
+    if offset_ms == 0 { kind } else { format!("{kind} shifted by {}", duration(offset_ms)) }
 }
 
 /// A duration in the largest unit that gives a whole number.

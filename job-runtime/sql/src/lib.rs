@@ -15,7 +15,8 @@
 //! # What is read
 //! `INSERT INTO t [(columns)] SELECT … FROM …` statements, separated by `;`, in Flink SQL's spelling. FROM is one
 //! table, a derived table or a common table expression over one, or an event-time window over one:
-//! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` or, shorter, `TUMBLE(t, ts, INTERVAL '10 seconds')`.
+//! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` or, shorter, `TUMBLE(t, ts, INTERVAL '10 seconds')`,
+//! and HOP and CUMULATE in the same forms.
 //! A window adds the columns `window_start`, `window_end` and `window_time` (TIMESTAMP(3)); its rows are grouped by
 //! the first two and by any expressions, with COUNT, SUM, MIN, MAX and AVG, each with DISTINCT and FILTER.
 //!
@@ -43,6 +44,7 @@ mod dialect;
 mod error;
 mod functions;
 mod ids;
+mod lengths;
 mod names;
 mod refuse;
 mod refuse_expr;

@@ -264,7 +264,7 @@ impl Planner<'_> {
             return Err(self
                 .site
                 .error(name.span(), format!("there is no table function `{name}`"))
-                .help("there is TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)")
+                .help("there are TUMBLE, HOP and CUMULATE: write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)")
                 .into());
         }
         let WindowCall { table, time, window, span } = windows::window_call(self.site, name, args)?;

@@ -11,7 +11,7 @@ use datafusion_common::DFSchema;
 use datafusion_expr::Expr as DfExpr;
 use freshet_plan::{
     Aggregate, Chain, Column, DataType, Input, Output, Plan, ProjectedColumn, RepartitionSource, Stage, Step,
-    TopicSink, TopicSource, WindowAggregate,
+    TopicSink, TopicSource, Window, WindowAggregate,
 };
 
 use crate::aggregate::Grouping;
@@ -337,11 +337,17 @@ fn schema(columns: &arrow_schema::Fields) -> Result<DFSchema, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The rows of an internal topic: the group, `window_start`, and the partial state of each aggregate in the
-/// operator's own encoding.
+/// The rows of an internal topic: the group, the start of its pane (which is `window_start` where windows don't
+/// overlap; where they do, the end of the first window that counts them follows), and the partial state of each
+/// aggregate in the operator's own encoding.
 fn internal_columns(aggregate: &WindowAggregate) -> Vec<Column> {
     let mut columns = aggregate.group_columns.clone();
-    columns.push(Column::required(WINDOW_COLUMNS[0].0, DataType::Timestamp(3)));
+    let times = match aggregate.window {
+        Window::Hop { size_ms, slide_ms, .. } if slide_ms < size_ms => &["pane_start", "first_end"][..],
+        Window::Cumulate { .. } => &["pane_start"],
+        Window::Tumble { .. } | Window::Hop { .. } => &[WINDOW_COLUMNS[0].0],
+    };
+    columns.extend(times.iter().map(|name| Column::required(*name, DataType::Timestamp(3))));
     columns.extend(aggregate.aggregates.iter().map(|call| Column::required(&call.name, DataType::Bytes)));
     columns
 }

@@ -1,13 +1,12 @@
 //! Window table functions: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` and `TUMBLE(t, ts, …)`.
 
 use freshet_plan::Window;
-use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident, Interval, ObjectName, Spanned, Value};
+use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned};
 use sqlparser::tokenizer::Span;
 
-use crate::error::{Outcome, Site, SqlError};
+use crate::error::{Outcome, Site, both};
+use crate::lengths::interval_ms;
 use crate::{functions, refuse};
-
-const EXAMPLE: &str = "write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)";
 
 /// A call of a window table function.
 pub(crate) struct WindowCall {
@@ -21,6 +20,63 @@ pub(crate) struct WindowCall {
     pub(crate) span: Span,
 }
 
+/// The window table functions that are planned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tumble,
+    Hop,
+    Cumulate,
+}
+
+impl Kind {
+    fn of(name: &ObjectName) -> Option<Self> {
+        Some(match name.to_string().to_lowercase().as_str() {
+            "tumble" => Self::Tumble,
+            "hop" => Self::Hop,
+            "cumulate" => Self::Cumulate,
+            _ => return None,
+        })
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tumble => "TUMBLE",
+            Self::Hop => "HOP",
+            Self::Cumulate => "CUMULATE",
+        }
+    }
+
+    /// Its arguments, in the order in which they are given by position; the last one may be left out.
+    const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Tumble => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
+            Self::Hop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+            Self::Cumulate => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
+        }
+    }
+
+    /// The same in words.
+    const fn takes(self) -> &'static str {
+        match self {
+            Self::Tumble => "a table, a time column, a size and perhaps an offset",
+            Self::Hop => "a table, a time column, a slide, a size and perhaps an offset",
+            Self::Cumulate => "a table, a time column, a step, a size and perhaps an offset",
+        }
+    }
+
+    const fn example(self) -> &'static str {
+        match self {
+            Self::Tumble => "write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)",
+            Self::Hop => {
+                "write HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND): the slide, then the size"
+            }
+            Self::Cumulate => {
+                "write CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND): the step, then the size"
+            }
+        }
+    }
+}
+
 /// Whether `name` is that of a window table function, supported or not.
 pub(crate) fn is_window(name: &ObjectName) -> bool {
     matches!(name.to_string().to_lowercase().as_str(), "tumble" | "hop" | "cumulate" | "session")
@@ -29,46 +85,104 @@ pub(crate) fn is_window(name: &ObjectName) -> bool {
 /// Reads the call of the window table function `name`.
 pub(crate) fn window_call(site: &Site<'_>, name: &ObjectName, args: &[FunctionArg]) -> Outcome<WindowCall> {
     let span = name.span();
-    let kind = name.to_string().to_uppercase();
-    if kind != "TUMBLE" {
+    let Some(kind) = Kind::of(name) else {
         return Err(site
-            .error(span, format!("{kind} windows are not supported yet"))
-            .help("TUMBLE windows are")
-            .into());
-    }
-    let [table, time, size, offset] = arguments(site, span, args)?;
-    let (Some(table), Some(time), Some(size)) = (table, time, size) else {
-        return Err(site
-            .error(
-                span,
-                format!("TUMBLE takes a table, a time column, a size and perhaps an offset; {} were given", args.len()),
-            )
-            .help(EXAMPLE)
+            .error(span, format!("{} windows are not supported yet", name.to_string().to_uppercase()))
+            .help("TUMBLE, HOP and CUMULATE windows are")
             .into());
     };
-    let size_ms = interval_ms(site, span, size)?;
-    if size_ms <= 0 {
-        return Err(site
-            .error(place(size, span), "the size of a window must be more than nothing")
-            .help("write INTERVAL '10' SECOND")
-            .into());
-    }
-    let offset_ms = offset.map_or(Ok(0), |offset| interval_ms(site, span, offset))?.rem_euclid(size_ms);
-    Ok(WindowCall {
-        table: table_name(site, span, table)?,
-        time: time_column(site, span, time)?,
-        window: Window::Tumble { size_ms, offset_ms },
-        span,
-    })
+    let found = arguments(site, span, kind, args)?;
+    let [Some(table), Some(time), lengths @ ..] = found.as_slice() else {
+        return Err(too_few(site, span, kind, args));
+    };
+    let Some((offset, lengths)) = lengths.split_last() else { return Err(too_few(site, span, kind, args)) };
+    let lengths = lengths.iter().copied().collect::<Option<Vec<&Expr>>>();
+    let window = match (kind, lengths.as_deref()) {
+        (Kind::Tumble, Some([size])) => tumble(site, span, size, *offset),
+        (Kind::Hop, Some([slide, size])) => hop(site, span, slide, size, *offset),
+        (Kind::Cumulate, Some([step, size])) => cumulate(site, span, step, size, *offset),
+        _ => return Err(too_few(site, span, kind, args)),
+    };
+    let (window, (table, time)) = both(window, both(table_name(site, span, table), time_column(site, span, time)))?;
+    Ok(WindowCall { table, time, window, span })
 }
 
-/// The arguments in order: table, time column, size, offset.
-fn arguments<'a>(site: &Site<'_>, span: Span, args: &'a [FunctionArg]) -> Outcome<[Option<&'a Expr>; 4]> {
-    let mut found: [Option<&Expr>; 4] = [None; 4];
-    if args.len() > found.len() {
+fn tumble(site: &Site<'_>, span: Span, size: &Expr, offset: Option<&Expr>) -> Outcome<Window> {
+    let (size_ms, offset_ms) = both(length_ms(site, span, size, "size"), offset_ms(site, span, offset))?;
+    Ok(Window::Tumble { size_ms, offset_ms: offset_ms.rem_euclid(size_ms) })
+}
+
+fn hop(site: &Site<'_>, span: Span, slide: &Expr, size: &Expr, offset: Option<&Expr>) -> Outcome<Window> {
+    let lengths = both(length_ms(site, span, slide, "slide"), length_ms(site, span, size, "size"));
+    let ((slide_ms, size_ms), offset_ms) = both(lengths, offset_ms(site, span, offset))?;
+    let offset_ms = offset_ms.rem_euclid(slide_ms);
+    // Windows that lie side by side, whatever they are called: the same state.
+    if slide_ms == size_ms {
+        return Ok(Window::Tumble { size_ms, offset_ms });
+    }
+    checked(site, place(size, span), Window::Hop { size_ms, slide_ms, offset_ms })
+}
+
+fn cumulate(site: &Site<'_>, span: Span, step: &Expr, size: &Expr, offset: Option<&Expr>) -> Outcome<Window> {
+    let lengths = both(length_ms(site, span, step, "step"), length_ms(site, span, size, "size"));
+    let ((step_ms, size_ms), offset_ms) = both(lengths, offset_ms(site, span, offset))?;
+    let offset_ms = offset_ms.rem_euclid(size_ms);
+    if size_ms % step_ms != 0 {
         return Err(site
-            .error(span, format!("TUMBLE takes 3 or 4 arguments; {} were given", args.len()))
-            .help(EXAMPLE)
+            .error(place(size, span), "the size of cumulating windows must be a multiple of their step")
+            .help("write CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND): the step, then the size")
+            .into());
+    }
+    if step_ms == size_ms {
+        return Ok(Window::Tumble { size_ms, offset_ms });
+    }
+    checked(site, place(size, span), Window::Cumulate { size_ms, step_ms, offset_ms })
+}
+
+fn checked(site: &Site<'_>, span: Span, window: Window) -> Outcome<Window> {
+    match window.check() {
+        Ok(()) => Ok(window),
+        Err(message) => {
+            let help = if window.pane_ms() > 1_000 {
+                "write shorter lengths"
+            } else {
+                "panes are as long as the greatest length that divides all lengths of the window: take lengths that have a longer one in common"
+            };
+            Err(site.error(span, message).help(help).into())
+        }
+    }
+}
+
+/// A length that is more than nothing.
+fn length_ms(site: &Site<'_>, span: Span, expr: &Expr, what: &str) -> Outcome<i64> {
+    let at = place(expr, span);
+    match interval_ms(site, at, expr)? {
+        ms if ms > 0 => Ok(ms),
+        _ => Err(site
+            .error(at, format!("the {what} of a window must be more than nothing"))
+            .help("write INTERVAL '10' SECOND")
+            .into()),
+    }
+}
+
+fn offset_ms(site: &Site<'_>, span: Span, expr: Option<&Expr>) -> Outcome<i64> {
+    expr.map_or(Ok(0), |expr| interval_ms(site, place(expr, span), expr))
+}
+
+fn too_few(site: &Site<'_>, span: Span, kind: Kind, args: &[FunctionArg]) -> Vec<crate::SqlError> {
+    let message = format!("{} takes {}; {} were given", kind.name(), kind.takes(), args.len());
+    site.error(span, message).help(kind.example()).into()
+}
+
+/// The arguments, in the order of [`Kind::arguments`].
+fn arguments<'a>(site: &Site<'_>, span: Span, kind: Kind, args: &'a [FunctionArg]) -> Outcome<Vec<Option<&'a Expr>>> {
+    let known = kind.arguments();
+    let mut found: Vec<Option<&Expr>> = vec![None; known.len()];
+    if args.len() > found.len() {
+        let (least, most) = (known.len() - 1, known.len());
+        return Err(site
+            .error(span, format!("{} takes {least} or {most} arguments; {} were given", kind.name(), args.len()))
+            .help(kind.example())
             .into());
     }
     let named = args.iter().any(|arg| matches!(arg, FunctionArg::Named { .. }));
@@ -76,13 +190,11 @@ fn arguments<'a>(site: &Site<'_>, span: Span, args: &'a [FunctionArg]) -> Outcom
         let (slot, expr) = match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if !named => (at, expr),
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), operator: _ } => {
-                let slot = ["DATA", "TIMECOL", "SIZE", "OFFSET"]
-                    .iter()
-                    .position(|known| name.value.eq_ignore_ascii_case(known));
-                let Some(slot) = slot else {
+                let Some(slot) = known.iter().position(|known| name.value.eq_ignore_ascii_case(known)) else {
+                    let (last, others) = known.split_last().unwrap_or((&"", &[]));
                     return Err(site
-                        .error(name.span, format!("TUMBLE has no argument `{}`", name.value))
-                        .help("its arguments are DATA, TIMECOL, SIZE and OFFSET")
+                        .error(name.span, format!("{} has no argument `{}`", kind.name(), name.value))
+                        .help(format!("its arguments are {} and {last}", others.join(", ")))
                         .into());
                 };
                 if found[slot].is_some() {
@@ -92,7 +204,7 @@ fn arguments<'a>(site: &Site<'_>, span: Span, args: &'a [FunctionArg]) -> Outcom
             }
             other => {
                 return Err(site
-                    .error(place_of(other.span(), span), format!("`{other}` is no argument of TUMBLE here"))
+                    .error(place_of(other.span(), span), format!("`{other}` is no argument of {} here", kind.name()))
                     .help("give all arguments by position, or all by name")
                     .into());
             }
@@ -142,135 +254,5 @@ fn time_column(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<Ident> {
             .error(place(expr, span), "the time column of a window is one column's name")
             .help("write DESCRIPTOR(ts)")
             .into()),
-    }
-}
-
-/// The length of an interval of fixed units.
-fn interval_ms(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<i64> {
-    let span = place(expr, span);
-    let wrong = |message: &str| -> SqlError {
-        site.error(span, message).help("write INTERVAL '10' SECOND, or INTERVAL '10 seconds'")
-    };
-    let Expr::Interval(Interval { value, leading_field, leading_precision, last_field, fractional_seconds_precision }) =
-        expr
-    else {
-        return Err(wrong(&format!("`{expr}` is no interval")).into());
-    };
-    if leading_precision.is_some() || last_field.is_some() || fractional_seconds_precision.is_some() {
-        return Err(wrong("an interval of several fields (… TO …) is not supported").into());
-    }
-    let text = match value.as_ref() {
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) => text.clone(),
-            Value::Number(number, _) => number.clone(),
-            other => return Err(wrong(&format!("`{other}` is no length of time")).into()),
-        },
-        other => return Err(wrong(&format!("`{other}` is no length of time")).into()),
-    };
-    let text = match leading_field {
-        Some(unit) => format!("{text} {unit}"),
-        None => text,
-    };
-    length_ms(&text).map_err(|message| wrong(&message).into())
-}
-
-/// Reads `10 SECOND`, `1 minute 30 seconds`, `0.5 s`.
-fn length_ms(text: &str) -> Result<i64, String> {
-    let mut words = text.split_whitespace();
-    let mut nanos: i128 = 0;
-    let mut any = false;
-    while let Some(number) = words.next() {
-        let unit = words.next().ok_or_else(|| format!("`{text}` has no unit after `{number}`"))?;
-        let unit_nanos = unit_nanos(unit)?;
-        nanos += scaled(number, unit_nanos).ok_or_else(|| format!("`{number}` is no number in `{text}`"))?;
-        any = true;
-    }
-    if !any {
-        return Err("the interval is empty".to_owned());
-    }
-    if nanos % 1_000_000 != 0 {
-        return Err(format!("`{text}` is no whole number of milliseconds"));
-    }
-    i64::try_from(nanos / 1_000_000).map_err(|_| format!("`{text}` is too long"))
-}
-
-fn unit_nanos(unit: &str) -> Result<i128, String> {
-    const SECOND: i128 = 1_000_000_000;
-    let lower = unit.to_lowercase();
-    Ok(match lower.as_str() {
-        "millisecond" | "milliseconds" | "ms" => SECOND / 1_000,
-        "second" | "seconds" | "sec" | "secs" | "s" => SECOND,
-        "minute" | "minutes" | "min" | "mins" => 60 * SECOND,
-        "hour" | "hours" | "h" => 3_600 * SECOND,
-        "day" | "days" | "d" => 86_400 * SECOND,
-        "week" | "weeks" => 7 * 86_400 * SECOND,
-        "month" | "months" | "year" | "years" | "quarter" | "quarters" => {
-            return Err(format!("a {lower} has no fixed length, so it can't be the size of a window"));
-        }
-        _ => {
-            return Err(format!(
-                "`{unit}` is no unit of time: there are MILLISECOND, SECOND, MINUTE, HOUR, DAY and WEEK"
-            ));
-        }
-    })
-}
-
-/// `number` × `unit`, exactly; `None` when it is no decimal number or has digits below a nanosecond.
-fn scaled(number: &str, unit: i128) -> Option<i128> {
-    let (sign, digits) = match number.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, number),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0
-        || whole.len() > 18
-        || fraction.len() > 9
-        || !all_digits(whole)
-        || !all_digits(fraction)
-    {
-        return None;
-    }
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-    let fraction: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let small = fraction * unit;
-    (small % scale == 0).then_some(sign * (whole * unit + small / scale))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_are_read_exactly() {
-        for (text, ms) in [
-            ("10 SECOND", 10_000),
-            ("10 seconds", 10_000),
-            ("1 minute 30 seconds", 90_000),
-            ("0.5 s", 500),
-            ("250 MILLISECOND", 250),
-            ("1 DAY", 86_400_000),
-            ("-5 MINUTE", -300_000),
-        ] {
-            assert_eq!(length_ms(text), Ok(ms), "{text}");
-        }
-    }
-
-    #[test]
-    fn other_lengths_are_refused() {
-        for (text, why) in [
-            ("10", "no unit"),
-            ("", "empty"),
-            ("1 MONTH", "no fixed length"),
-            ("1 fortnight", "no unit of time"),
-            ("0.0001 s", "whole number of milliseconds"),
-            ("ten seconds", "no number"),
-            ("1:30 minute", "no number"),
-            ("999999999999999999 weeks", "too long"),
-        ] {
-            let error = length_ms(text).expect_err(text);
-            assert!(error.contains(why), "{text}: {error}");
-        }
     }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use freshet_env::{PlantedBug, plant};
 
-pub use plans::{Grouping, Shape};
+pub use plans::{Frame, Grouping, Shape};
 pub use scenario::{Dance, Kind, Misfortune, Scenario, StoreWeather, Strike};
 
 /// How a seed is run.

@@ -10,7 +10,7 @@ use freshet_log::model::{ModelBroker, StoredRecord};
 use serde_json::{Value, json};
 
 use super::input::{InputRecord, Meaning};
-use super::plans::{COPIES, DEAD, DISORDER_MS, Grouping, LATE, PAYMENTS, Shape, TOTALS, WINDOW_MS};
+use super::plans::{COPIES, DEAD, DISORDER_MS, Grouping, LATE, PAYMENTS, Shape, TOTALS};
 
 /// A record of the input, by where it was written.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ fn lives(eras: &[Era]) -> Vec<usize> {
 /// Counts the input again.
 pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
     let mut expected = Expected::default();
-    let mut windows: BTreeMap<(usize, String, i64), Total> = BTreeMap::new();
+    let mut windows: BTreeMap<(usize, String, (i64, i64)), Total> = BTreeMap::new();
     let mut horizon = i64::MIN;
     let lives = lives(eras);
     let groupings: BTreeMap<usize, Grouping> =
@@ -113,11 +113,11 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 let row = json!({"account": payment.account, "seq": payment.seq, "amount": payment.amount});
                 expected.copies.entry(payment.account.clone()).or_default().push(row.to_string());
             }
-            let start = payment.time_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
-            let late = start + WINDOW_MS - 1 <= watermark;
+            let mut open = shape.windows(payment.time_ms);
+            open.retain(|(_, end)| end - 1 > watermark);
             watermark = watermark.max(payment.time_ms - DISORDER_MS - 1);
             let Some(grouping) = shape.totals else { continue };
-            if late {
+            if open.is_empty() {
                 if shape.letters {
                     expected.late.insert(letter("LateRecord"));
                 }
@@ -127,24 +127,26 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 Grouping::Account => (&payment.account, &payment.merchant),
                 Grouping::Merchant => (&payment.merchant, &payment.account),
             };
-            let total = windows.entry((lives[at], group.clone(), start)).or_default();
-            total.n += 1;
-            total.total += payment.amount;
-            total.least = Some(total.least.map_or(payment.amount, |least| least.min(payment.amount)));
-            total.others.insert(other.clone());
+            for window in open {
+                let total = windows.entry((lives[at], group.clone(), window)).or_default();
+                total.n += 1;
+                total.total += payment.amount;
+                total.least = Some(total.least.map_or(payment.amount, |least| least.min(payment.amount)));
+                total.others.insert(other.clone());
+            }
         }
         horizon = horizon.max(watermark);
     }
-    for ((life, group, start), total) in windows {
+    for ((life, group, (start, end)), total) in windows {
         // The windows of the closing records themselves never close.
-        if start + WINDOW_MS - 1 <= horizon {
+        if end - 1 <= horizon {
             let grouped = match groupings.get(&life) {
                 Some(Grouping::Account) => "account",
                 _ => "merchant",
             };
             let row = json!({
-                grouped: group, "window_start": time(start), "window_end": time(start + WINDOW_MS),
-                "window_time": time(start + WINDOW_MS - 1), "n": total.n, "total": total.total, "least": total.least,
+                grouped: group, "window_start": time(start), "window_end": time(end),
+                "window_time": time(end - 1), "n": total.n, "total": total.total, "least": total.least,
                 "others": total.others.len(),
             });
             let times = expected.totals.entry(row.to_string()).or_default();

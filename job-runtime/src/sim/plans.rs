@@ -23,6 +23,10 @@ pub(super) const DEAD: &str = "dead";
 pub(super) const LATE: &str = "late";
 /// Length of a window.
 pub(super) const WINDOW_MS: i64 = 10_000;
+/// From one window's start to the next one's, where they hop: panes of 2 s, of which two go at a time.
+pub(super) const SLIDE_MS: i64 = 4_000;
+/// What each window is longer than the one before, where they cumulate.
+pub(super) const STEP_MS: i64 = 2_500;
 /// How far behind the newest record an on-time one may be.
 pub(super) const DISORDER_MS: i64 = 3_000;
 /// How long a partition stays at its end before it counts as idle, in scenarios with idle partitions.
@@ -44,6 +48,17 @@ pub enum Grouping {
     Merchant,
 }
 
+/// What windows are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// Side by side.
+    Tumble,
+    /// Every [`SLIDE_MS`].
+    Hop,
+    /// By [`STEP_MS`].
+    Cumulate,
+}
+
 /// What a job computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -51,6 +66,8 @@ pub struct Shape {
     pub copies: bool,
     /// Totals of windows.
     pub totals: Option<Grouping>,
+    /// What windows those are.
+    pub frame: Frame,
     /// Partitions of the input.
     pub partitions: u32,
     /// Partitions of the repartition topic.
@@ -93,7 +110,7 @@ fn copies() -> Chain {
     Chain { statement: 0, steps, output: sink(COPIES, out) }
 }
 
-fn totals(group: usize, other: usize) -> WindowAggregate {
+fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
     use AggregateFunction::{Count, Min, Sum};
     let aggregate = |name: &str, function, argument: Option<usize>, distinct| Aggregate {
         name: name.to_owned(),
@@ -106,7 +123,11 @@ fn totals(group: usize, other: usize) -> WindowAggregate {
     };
     WindowAggregate {
         id: if group == ACCOUNT { "agg-account" } else { "agg-merchant" }.to_owned(),
-        window: Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
+        window: match frame {
+            Frame::Tumble => Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
+            Frame::Hop => Window::Hop { size_ms: WINDOW_MS, slide_ms: SLIDE_MS, offset_ms: 0 },
+            Frame::Cumulate => Window::Cumulate { size_ms: WINDOW_MS, step_ms: STEP_MS, offset_ms: 0 },
+        },
         time_column: TIME,
         group: vec![group],
         group_columns: vec![columns()[group].clone()],
@@ -117,6 +138,24 @@ fn totals(group: usize, other: usize) -> WindowAggregate {
             aggregate("others", Count, Some(other), true),
         ],
         state_version: 1,
+    }
+}
+
+impl Shape {
+    /// The windows that hold `time_ms`: their starts and ends.
+    pub(super) fn windows(self, time_ms: i64) -> Vec<(i64, i64)> {
+        let last = |every: i64| time_ms.div_euclid(every) * every;
+        match self.frame {
+            Frame::Tumble => vec![(last(WINDOW_MS), last(WINDOW_MS) + WINDOW_MS)],
+            Frame::Hop => {
+                let starts = (0..).map(|n| last(SLIDE_MS) - n * SLIDE_MS);
+                starts.map(|start| (start, start + WINDOW_MS)).take_while(|(_, end)| *end > time_ms).collect()
+            }
+            Frame::Cumulate => {
+                let ends = (1..=WINDOW_MS / STEP_MS).map(|n| last(WINDOW_MS) + n * STEP_MS);
+                ends.filter(|end| *end > time_ms).map(|end| (last(WINDOW_MS), end)).collect()
+            }
+        }
     }
 }
 
@@ -160,12 +199,12 @@ pub(super) fn plan(shape: Shape) -> Plan {
     match shape.totals {
         None => {}
         Some(Grouping::Account) => {
-            let totals = totals(ACCOUNT, MERCHANT);
+            let totals = totals(ACCOUNT, MERCHANT, shape.frame);
             let output = sink(TOTALS, totals.output_columns());
             stages[0].chains.push(Chain { statement: 1, steps: vec![Step::WindowAggregate(totals)], output });
         }
         Some(Grouping::Merchant) => {
-            let totals = totals(MERCHANT, ACCOUNT);
+            let totals = totals(MERCHANT, ACCOUNT, shape.frame);
             let output = sink(TOTALS, totals.output_columns());
             let operator = totals.id.clone();
             stages[0].chains.push(Chain {

@@ -8,7 +8,7 @@ use freshet_env::sim::SeededRng;
 use freshet_log::model::ModelFaults;
 
 use super::input::InputSpec;
-use super::plans::{Grouping, Shape};
+use super::plans::{Frame, Grouping, Shape};
 use crate::slot::Tuning;
 
 /// Kinds of scenarios.
@@ -237,6 +237,7 @@ impl Scenario {
         let mut shape = Shape {
             copies: rng.chance(500),
             totals: any(rng, &[None, Some(Grouping::Account), Some(Grouping::Merchant), Some(Grouping::Merchant)]),
+            frame: Frame::Tumble,
             partitions,
             max_parallelism: rng.between(1, 4) as u32,
             idle,
@@ -249,6 +250,7 @@ impl Scenario {
         let two_or_more = matches!(kind, Kind::TakeOver | Kind::Claims);
         let slots = if two_or_more { rng.between(2, 3) } else { rng.between(1, 3) } as u32;
         let records = rng.between(40, 240);
+        shape.frame = [Frame::Tumble, Frame::Hop, Frame::Cumulate][(records % 3) as usize];
         // So that most of what happens happens while there is work.
         let pace = ms(rng.between(2000, LAST_MISFORTUNE_MS)) * 2 / records as u32;
         let input = InputSpec {

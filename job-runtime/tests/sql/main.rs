@@ -14,3 +14,5 @@ mod oracle;
 #[allow(dead_code, reason = "examples/sql_against_postgres.rs uses the rest")]
 mod queries;
 mod run;
+mod spelling;
+mod windows;

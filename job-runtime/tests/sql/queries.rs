@@ -8,13 +8,14 @@ use freshet_sql::PlanOptions;
 
 use crate::events::{self, Dice, Event};
 use crate::run::{Manner, Outcome, run};
+use crate::spelling::Windows;
 
 /// A query of `queries.txt`.
 pub struct Query {
     pub name: String,
     out: String,
     columns: Vec<Column>,
-    /// With `{events}` or `{10 SECOND}` where its table stands.
+    /// With `{events}` or windows ([`Windows`]) where its table stands.
     sql: String,
     /// The same for Postgres, where that spells it otherwise.
     postgres: Option<String>,
@@ -32,56 +33,32 @@ pub fn queries() -> Vec<Query> {
             Query { name, columns: events::columns(&out), out, sql, postgres }
         })
         .collect();
-    assert!(queries.len() >= 60, "there are only {} queries", queries.len());
+    assert!(queries.len() >= 90, "there are only {} queries", queries.len());
     queries
 }
 
-/// What stands in braces: nothing, or a window's size and offset in seconds.
-fn window(sql: &str) -> (&str, Option<(i64, i64)>, &str) {
+/// What stands in braces: `events` for the table, or windows over it.
+fn windows(sql: &str) -> (&str, Option<Windows>, &str) {
     let (before, rest) = sql.split_once('{').expect("a table in braces");
     let (inside, after) = rest.split_once('}').expect("a table in braces");
-    if inside == "events" {
-        return (before, None, after);
-    }
-    let (size, offset) = inside.split_once(" + ").unwrap_or((inside, "0"));
-    let size = size.strip_suffix(" SECOND").and_then(|size| size.parse().ok()).expect("seconds");
-    (before, Some((size, offset.parse().expect("seconds"))), after)
+    (before, (inside != "events").then(|| Windows::of(inside)), after)
 }
 
 impl Query {
     fn is_windowed(&self) -> bool {
-        window(&self.sql).1.is_some()
+        windows(&self.sql).1.is_some()
     }
 
     fn freshet(&self) -> String {
-        let (before, found, after) = window(&self.sql);
-        let from = match found {
-            None => "events".to_owned(),
-            Some((size, 0)) => format!("TUMBLE(events, ts, INTERVAL '{size}' SECOND)"),
-            Some((size, offset)) => format!(
-                "TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '{size}' SECOND, INTERVAL '{offset}' SECOND))"
-            ),
-        };
+        let (before, found, after) = windows(&self.sql);
+        let from = found.map_or_else(|| "events".to_owned(), Windows::freshet);
         format!("INSERT INTO out {before}{from}{after}")
     }
 
     pub fn postgres(&self) -> String {
-        let (before, found, after) = window(self.postgres.as_ref().unwrap_or(&self.sql));
+        let (before, found, after) = windows(self.postgres.as_ref().unwrap_or(&self.sql));
         let (before, after) = (in_postgres(before), in_postgres(after));
-        let from = match found {
-            None => "events".to_owned(),
-            Some((size, offset)) => {
-                let (size, offset) = (size * 1000, offset * 1000);
-                let start = format!(
-                    "timestamp '1970-01-01' + interval '1 ms' * ({offset} + {size} * floor((extract(epoch from ts) * 1000 - {offset}) / {size}))::bigint"
-                );
-                format!(
-                    "(SELECT *, window_start + interval '{size} ms' AS window_end, window_start + interval '{} ms' AS window_time \
-                     FROM (SELECT *, {start} AS window_start FROM events) AS started) AS events",
-                    size - 1
-                )
-            }
-        };
+        let from = found.map_or_else(|| "events".to_owned(), Windows::postgres);
         let given: Vec<String> = (0..self.columns.len()).map(|at| format!("c{at}")).collect();
         let cast = self
             .columns

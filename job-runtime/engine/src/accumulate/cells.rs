@@ -70,7 +70,7 @@ impl Texts {
     }
 
     #[inline]
-    fn offer(&mut self, id: usize, value: &[u8], side: Side) {
+    pub(super) fn offer(&mut self, id: usize, value: &[u8], side: Side) {
         if self.cells[id].as_deref().is_none_or(|old| !side.keeps(old.cmp(value))) {
             self.set(id, Some(value.into()));
         }
@@ -108,7 +108,7 @@ impl<T: Copy + Default> Optional<T> {
 
     /// Replaces the value unless `keep(old)` says that it stays.
     #[inline]
-    fn offer(&mut self, id: usize, value: T, keep: impl Fn(T) -> bool) {
+    pub(super) fn offer(&mut self, id: usize, value: T, keep: impl Fn(T) -> bool) {
         if !self.seen[id] || !keep(self.values[id]) {
             self.values[id] = value;
             self.seen[id] = true;
@@ -158,7 +158,7 @@ impl<T: Copy + Default> Counted<T> {
 
 impl Optional<i128> {
     #[inline]
-    fn add(&mut self, id: usize, value: i128) -> bool {
+    pub(super) fn add(&mut self, id: usize, value: i128) -> bool {
         let (sum, overflow) = self.values[id].overflowing_add(value);
         self.values[id] = sum;
         self.seen[id] = true;
@@ -168,7 +168,7 @@ impl Optional<i128> {
 
 impl Counted<i128> {
     #[inline]
-    fn add(&mut self, id: usize, value: i128, count: u64) -> bool {
+    pub(super) fn add(&mut self, id: usize, value: i128, count: u64) -> bool {
         let (sum, overflow) = self.sums[id].overflowing_add(value);
         self.sums[id] = sum;
         self.counts[id] += count;
@@ -178,7 +178,7 @@ impl Counted<i128> {
 
 impl Optional<f64> {
     #[inline]
-    fn add(&mut self, id: usize, value: f64) {
+    pub(super) fn add(&mut self, id: usize, value: f64) {
         self.values[id] += value;
         self.seen[id] = true;
     }
@@ -186,7 +186,7 @@ impl Optional<f64> {
 
 impl Counted<f64> {
     #[inline]
-    fn add(&mut self, id: usize, value: f64, count: u64) {
+    pub(super) fn add(&mut self, id: usize, value: f64, count: u64) {
         self.sums[id] += value;
         self.counts[id] += count;
     }
@@ -195,7 +195,7 @@ impl Counted<f64> {
 impl Side {
     /// Whether `old` stays where `new` is offered, by an order.
     #[inline]
-    const fn keeps(self, order: std::cmp::Ordering) -> bool {
+    pub(super) const fn keeps(self, order: std::cmp::Ordering) -> bool {
         match self {
             Self::Least => order.is_le(),
             Self::Greatest => order.is_ge(),
@@ -203,7 +203,7 @@ impl Side {
     }
 }
 
-fn float_order(a: f64, b: f64) -> std::cmp::Ordering {
+pub(super) fn float_order(a: f64, b: f64) -> std::cmp::Ordering {
     canonical(a).total_cmp(&canonical(b))
 }
 

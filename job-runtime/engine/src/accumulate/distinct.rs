@@ -72,6 +72,11 @@ impl Members {
         (0..self.clean).map(|member| self.member(member))
     }
 
+    /// Group and value of every member.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        (0..self.table.len() as u32).map(|member| self.member(member))
+    }
+
     /// All members are in a snapshot now.
     pub fn mark_saved(&mut self) {
         self.clean = self.table.len() as u32;

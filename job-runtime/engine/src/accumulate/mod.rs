@@ -22,6 +22,7 @@
 //! bytes are a value of stored state and a partial aggregate between two stages, except that the values
 //! of a DISTINCT aggregate are listed in a partial and are rows of their own in the state.
 
+mod absorb;
 mod cells;
 mod distinct;
 mod each;
@@ -79,7 +80,7 @@ pub(crate) struct Selected<'a> {
     pub ids: &'a [u32],
 }
 
-/// The accumulators of all groups of one window.
+/// The accumulators of all groups of one pane.
 #[derive(Debug, Clone)]
 pub struct Accumulators {
     columns: Vec<Accumulator>,

@@ -78,12 +78,22 @@ impl GroupTable {
         self.ends.is_empty()
     }
 
-    /// All ids, in the order of their keys' bytes.
+    /// All ids, in the order of their keys' bytes. They are compared by the eight bytes behind what all keys begin
+    /// with, and only where those are equal by all: a table's keys often begin alike, and lie apart in memory.
     #[must_use]
     pub fn sorted_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = (0..self.len() as u32).collect();
-        ids.sort_unstable_by(|a, b| self.key(*a).cmp(self.key(*b)));
-        ids
+        let ids = 0..self.len() as u32;
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let first = self.key(0);
+        let shared = ids.clone().fold(first.len(), |shared, id| {
+            first[..shared].iter().zip(self.key(id)).take_while(|(a, b)| a == b).count()
+        });
+        let behind = |id: u32| &self.key(id)[shared..];
+        let mut sorted: Vec<(u64, u32)> = ids.map(|id| (leading(behind(id)), id)).collect();
+        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| behind(a.1).cmp(behind(b.1))));
+        sorted.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Bytes of memory held.
@@ -106,6 +116,14 @@ impl GroupTable {
         self.bytes.clear();
         self.ends.clear();
     }
+}
+
+/// The first eight bytes as a number, noughts behind shorter ones: keys whose numbers differ are ordered by them.
+fn leading(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let len = key.len().min(8);
+    bytes[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(bytes)
 }
 
 #[inline]
@@ -141,6 +159,25 @@ mod tests {
         }
         let sorted: Vec<_> = table.sorted_ids().into_iter().map(|id| table.key(id).to_vec()).collect();
         assert_eq!(sorted, [&b""[..], b"a", b"ab", b"b", b"c"]);
+        assert_eq!(GroupTable::default().sorted_ids(), Vec::<u32>::new());
+    }
+
+    proptest::proptest! {
+        /// Whatever keys have in common, and however long they are.
+        #[test]
+        fn the_order_is_that_of_bytes(
+            shared in proptest::collection::vec(0..3_u8, 0..12),
+            ends in proptest::collection::vec(proptest::collection::vec(0..3_u8, 0..12), 1..60),
+        ) {
+            let mut table = GroupTable::default();
+            for end in &ends {
+                table.id_of(&[shared.as_slice(), end].concat());
+            }
+            let sorted: Vec<_> = table.sorted_ids().into_iter().map(|id| table.key(id).to_vec()).collect();
+            let mut wanted: Vec<_> = (0..table.len() as u32).map(|id| table.key(id).to_vec()).collect();
+            wanted.sort();
+            proptest::prop_assert_eq!(sorted, wanted);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{BinaryBuilder, Int64Array};
 
-use super::windows::{OpenWindow, Windows, key_array};
+use super::windows::{OpenPane, Pane, Windows, key_array};
 use super::{Context, Operator, OperatorStats, Progress, WindowSpec};
 use crate::accumulate::AggregateSpec;
 use crate::repartition::partial_rows;
@@ -37,37 +37,39 @@ impl WindowCombineOperator {
     }
 
     fn send(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
-        while let Some((start, window)) = self.windows.take_first() {
-            self.send_window(start, &window, context)?;
-            self.windows.recycle(window);
+        while let Some((pane, open)) = self.windows.take_first() {
+            self.send_pane(pane, &open, context)?;
+            self.windows.recycle(open);
         }
         Ok(())
     }
 
-    fn send_window(&self, start: i64, window: &OpenWindow, context: &mut Context<'_>) -> Result<(), EngineError> {
-        let partials = window.accumulators.partials();
-        let ids: Vec<u32> = (0..window.groups.len() as u32).collect();
+    fn send_pane(&self, pane: Pane, open: &OpenPane, context: &mut Context<'_>) -> Result<(), EngineError> {
+        let partials = open.accumulators.partials();
+        let ids: Vec<u32> = (0..open.groups.len() as u32).collect();
+        let overlap = self.windows.spec.panes.rows_differ();
         let mut encoded = Vec::new();
         let mut left = ids.as_slice();
         while !left.is_empty() {
             let ids;
-            (ids, left) = left.split_at(window.chunk(left).len());
+            (ids, left) = left.split_at(open.chunk(left).len());
             let mut values = BinaryBuilder::with_capacity(ids.len(), ids.len() * 16);
             for id in ids {
                 encoded.clear();
                 partials.encode(*id, self.aggregates, &mut encoded);
                 values.append_value(&encoded);
             }
-            let records = ids.iter().map(|id| window.accumulators.last_count(*id) as i64);
+            let records = ids.iter().map(|id| open.accumulators.last_count(*id) as i64);
             context.emit(Rows {
                 batch: partial_rows(
-                    key_array(&window.groups, ids),
-                    Int64Array::from_value(start, ids.len()),
+                    key_array(&open.groups, ids),
+                    Int64Array::from_value(pane.start, ids.len()),
+                    overlap.then(|| Int64Array::from_value(pane.first_end, ids.len())),
                     records.collect(),
                     values.finish(),
                 ),
-                // The window's start: its end may lie in a future that a broker refuses as a timestamp.
-                event_time: Int64Array::from_value(start, ids.len()),
+                // The pane's start: its end may lie in a future that a broker refuses as a timestamp.
+                event_time: Int64Array::from_value(pane.start, ids.len()),
                 watermark: Int64Array::from_value(self.windows.fired, ids.len()),
                 origin: None,
             })?;

@@ -32,8 +32,10 @@ impl WindowMergeOperator {
 
     fn describe(&self, partials: &PartialColumns<'_>, rows: &[usize]) -> Result<LateGroups, EngineError> {
         let spec = &self.windows.spec;
-        let starts: Vec<i64> = rows.iter().map(|row| partials.window_start.value(*row)).collect();
-        let ends: Vec<i64> = starts.iter().map(|start| spec.window.end(*start)).collect();
+        // The last window that they would have counted in.
+        let ends = rows.iter().map(|row| spec.panes.last_end(partials.pane_start.value(*row)));
+        let ends: Vec<i64> = ends.collect();
+        let starts: Vec<i64> = ends.iter().map(|end| spec.panes.window_start(*end)).collect();
         let mut columns = spec.group_columns.clone();
         columns.push(Column::required("window_start", DataType::Timestamp(3)));
         columns.push(Column::required("window_end", DataType::Timestamp(3)));

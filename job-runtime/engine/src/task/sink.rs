@@ -116,7 +116,7 @@ impl Sink for RepartitionWriter {
                 filling.send(self.topic, partition, out);
             }
             if filling.bytes.is_empty() {
-                begin_partials(&mut filling.bytes);
+                begin_partials(&partials, &mut filling.bytes);
             }
             put_partial(&partials, row, &mut filling.bytes);
             filling.timestamp_ms = filling.timestamp_ms.max(*time);

@@ -2,6 +2,9 @@
 //! keeps what they write and what their state would be.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod recount;
+pub mod stages;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -45,7 +45,7 @@ GROUP BY account, window_start, window_end
 HAVING COUNT(*) > 1";
 
 /// The same state: every one of these must find what the first one has written.
-const SAME: [(&str, &str); 21] = [
+const SAME: [(&str, &str); 23] = [
     (
         "white space",
         "insert into out select account,count(*) n,sum(amount) total from table(tumble(table payments,descriptor(ts),interval '10' second)) where n>5 and ok group by account,window_start,window_end having count(*)>1",
@@ -69,6 +69,14 @@ const SAME: [(&str, &str); 21] = [
     (
         "an offset of a whole window",
         "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM TUMBLE(payments, ts, INTERVAL '10' SECOND, INTERVAL '30' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "hops as long as the windows",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM HOP(payments, ts, INTERVAL '10' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "one step as long as the window",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM CUMULATE(payments, ts, INTERVAL '10' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
     ),
     (
         "an alias of the table",
@@ -133,7 +141,7 @@ const SAME: [(&str, &str); 21] = [
 ];
 
 /// Other state: none of these may find what the first one has written.
-const OTHER: [(&str, &str); 15] = [
+const OTHER: [(&str, &str); 21] = [
     (
         "another size",
         "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM TUMBLE(payments, ts, INTERVAL '20' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
@@ -141,6 +149,30 @@ const OTHER: [(&str, &str); 15] = [
     (
         "an offset",
         "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM TUMBLE(payments, ts, INTERVAL '10' SECOND, INTERVAL '1' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "windows that hop",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM HOP(payments, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "another slide",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM HOP(payments, ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "another size of hops",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM HOP(payments, ts, INTERVAL '5' SECOND, INTERVAL '20' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "an offset of hops",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM HOP(payments, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND, INTERVAL '1' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "windows that cumulate",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM CUMULATE(payments, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
+    ),
+    (
+        "another step",
+        "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM CUMULATE(payments, ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND) WHERE n > 5 AND ok GROUP BY account, window_start, window_end",
     ),
     (
         "another condition",
@@ -248,6 +280,24 @@ fn ids_stay_when_a_topic_gains_a_column() {
     }
     let options = freshet_sql::PlanOptions { max_parallelism: 7 };
     assert_eq!(ids_of(&freshet_sql::plan(&catalog, BY_ACCOUNT, &options).expect("a plan")), first);
+}
+
+/// An offset by whole slides is none, and names of arguments are only names.
+#[test]
+fn ids_of_hops_stay_where_the_state_means_the_same() {
+    let of = |window: &str| {
+        ids(&format!(
+            "INSERT INTO out SELECT account, COUNT(*), SUM(amount) FROM {window} GROUP BY account, window_start, window_end"
+        ))
+    };
+    let first = of("HOP(payments, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND)");
+    for same in [
+        "TABLE(HOP(TABLE payments, DESCRIPTOR(ts), INTERVAL '5' SECONDS, INTERVAL '10' SECONDS))",
+        "HOP(payments, ts, INTERVAL '5000' MILLISECOND, INTERVAL '10 s', INTERVAL '-15' SECOND)",
+        "TABLE(HOP(SIZE => INTERVAL '10' SECOND, SLIDE => INTERVAL '5' SECOND, DATA => TABLE payments, TIMECOL => DESCRIPTOR(ts)))",
+    ] {
+        assert_eq!(of(same), first, "{same}");
+    }
 }
 
 const BY_COUNTRY: &str = "INSERT INTO out SELECT merchant.country, COUNT(*), SUM(amount) FROM TUMBLE(payments, ts, INTERVAL '1' MINUTE) GROUP BY merchant.country, window_start, window_end";

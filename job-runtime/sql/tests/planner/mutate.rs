@@ -74,7 +74,7 @@ const CLAUSES: [&str; 58] = [
 ];
 
 /// Words and signs that the mutator puts in.
-const WORDS: [&str; 48] = [
+const WORDS: [&str; 50] = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -99,6 +99,8 @@ const WORDS: [&str; 48] = [
     "INTERVAL",
     "TABLE",
     "TUMBLE",
+    "HOP",
+    "CUMULATE",
     "DESCRIPTOR",
     "WITH",
     "INSERT",

@@ -1,10 +1,12 @@
-//! What the window operators share: open windows, each with its groups and their accumulators.
+//! What the window operators share: open panes, each with its groups and their accumulators.
 //!
-//! A window is found by its start in an ordered map, so that firing takes windows off the front. Within
-//! it, groups have dense ids, and everything a window holds is freed at once when it fires.
+//! A pane ([`panes`]) is a window where windows don't overlap, and a piece that several share where they do. Panes
+//! are found by their start in an ordered map, so that firing takes them off the front. Within one, groups have dense
+//! ids, and everything a pane holds is freed at once when its last window has fired.
 
 mod assign;
 mod bits;
+mod panes;
 mod results;
 mod spec;
 mod state;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::{Array, BinaryArray, Int64Array};
 
 pub(crate) use assign::Assignment;
+pub(crate) use panes::Pane;
 pub(crate) use spec::{WindowSpec, timestamps_ms};
 pub(crate) use state::Deleted;
 
@@ -29,37 +32,39 @@ use crate::{EngineError, Rows};
 pub(crate) struct Windows {
     pub spec: Arc<WindowSpec>,
     accumulated: Vec<AggregateSpec>,
-    open: BTreeMap<i64, OpenWindow>,
+    open: BTreeMap<Pane, OpenPane>,
     /// The window whose results are going out.
     firing: Option<results::Firing>,
-    /// Windows that have been emptied, kept for their memory.
-    spare: Vec<OpenWindow>,
+    /// Panes that have been emptied, kept for their memory.
+    spare: Vec<OpenPane>,
     assignment: Assignment,
     deleted: Deleted,
     key: Vec<u8>,
     ids: Vec<u32>,
     /// The greatest watermark that has fired windows.
     pub fired: i64,
+    /// The last instant of the last window that has fired, which is ahead of `fired` while windows are firing.
+    emitted: i64,
 }
 
-/// Groups and accumulators of one window.
+/// Groups and accumulators of one pane.
 #[derive(Debug, Clone)]
-pub(crate) struct OpenWindow {
+pub(crate) struct OpenPane {
     pub groups: GroupTable,
     pub accumulators: Accumulators,
     tracked: state::Tracked,
 }
 
-/// Groups that leave a window at once.
+/// Groups that leave a pane at once.
 const CHUNK_ROWS: usize = 8192;
 /// About how many bytes of texts they have: an array of texts holds at most 2 GiB.
 const CHUNK_BYTES: usize = 16 << 20;
 
-/// A window is kept for its memory when it had at most this many groups.
+/// A pane is kept for its memory when it had at most this many groups.
 const SPARE_GROUPS: usize = 1 << 16;
-const SPARE_WINDOWS: usize = 2;
+const SPARE_PANES: usize = 2;
 
-impl OpenWindow {
+impl OpenPane {
     fn new(aggregates: &[AggregateSpec]) -> Self {
         Self {
             groups: GroupTable::default(),
@@ -77,6 +82,14 @@ impl OpenWindow {
             full
         });
         &ids[..full.unwrap_or(ids.len().min(CHUNK_ROWS))]
+    }
+
+    /// Adds the groups of `other`. `ids` is used for those that they have here.
+    fn absorb(&mut self, other: &Self, ids: &mut Vec<u32>) -> Result<(), AccumulateError> {
+        ids.clear();
+        ids.extend((0..other.groups.len() as u32).map(|id| self.groups.id_of(other.groups.key(id))));
+        self.accumulators.grow(self.groups.len());
+        self.accumulators.absorb(&other.accumulators, ids)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -98,6 +111,7 @@ impl Windows {
             key: Vec::new(),
             ids: Vec::new(),
             fired: NONE,
+            emitted: NONE,
         }
     }
 
@@ -107,20 +121,20 @@ impl Windows {
         let keys = KeyWriter::new(&rows.batch, &spec.group)
             .map_err(|error| EngineError::Plan(format!("{}: {error}", spec.id)))?;
         let times = spec.times(&rows.batch)?;
-        assignment.assign(spec.window, &times, &rows.watermark, self.fired, late);
+        assignment.assign(spec.panes, &times, &rows.watermark, self.fired, late);
         for at in 0..self.assignment.len() {
-            let (start, selected) = self.assignment.window(at);
-            let window = open_window(&mut self.open, &mut self.spare, &self.accumulated, start);
+            let (pane, selected) = self.assignment.pane(at);
+            let open = open_pane(&mut self.open, &mut self.spare, &self.accumulated, pane);
             self.ids.clear();
             for row in selected {
                 self.key.clear();
                 keys.write(*row as usize, &mut self.key);
-                self.ids.push(window.groups.id_of(&self.key));
+                self.ids.push(open.groups.id_of(&self.key));
             }
-            window.accumulators.grow(window.groups.len());
-            window.tracked.touch(&self.ids, window.groups.len());
+            open.accumulators.grow(open.groups.len());
+            open.tracked.touch(&self.ids, open.groups.len());
             let selected = Selected { rows: selected, ids: &self.ids };
-            window.accumulators.update(&rows.batch, selected).map_err(|error| self.spec.failed(&error))?;
+            open.accumulators.update(&rows.batch, selected).map_err(|error| self.spec.failed(&error))?;
         }
         Ok(())
     }
@@ -132,33 +146,36 @@ impl Windows {
         watermark: &Int64Array,
         mut late: impl FnMut(usize),
     ) -> Result<(), EngineError> {
+        let panes = self.spec.panes;
+        let mut known = None;
         for row in 0..partials.key.len() {
-            let start = partials.window_start.value(row);
-            if self.spec.window.last_instant(start) <= watermark.value(row).max(self.fired) {
+            let pane = self.spec.pane_of(partials, row, known)?;
+            known = Some(pane);
+            let Some(pane) = panes.still_open(pane, watermark.value(row).max(self.fired)) else {
                 late(row);
                 continue;
-            }
-            let window = open_window(&mut self.open, &mut self.spare, &self.accumulated, start);
-            let id = window.groups.id_of(partials.key.value(row));
-            window.accumulators.grow(window.groups.len());
-            window.tracked.touch(&[id], window.groups.len());
-            window.accumulators.merge(id, partials.partial.value(row)).map_err(|error| self.spec.failed(&error))?;
+            };
+            let open = open_pane(&mut self.open, &mut self.spare, &self.accumulated, pane);
+            let id = open.groups.id_of(partials.key.value(row));
+            open.accumulators.grow(open.groups.len());
+            open.tracked.touch(&[id], open.groups.len());
+            open.accumulators.merge(id, partials.partial.value(row)).map_err(|error| self.spec.failed(&error))?;
         }
         Ok(())
     }
 
-    /// Takes off the first window, closed or not.
-    pub fn take_first(&mut self) -> Option<(i64, OpenWindow)> {
+    /// Takes off the first pane, whatever of it is closed.
+    pub fn take_first(&mut self) -> Option<(Pane, OpenPane)> {
         self.open.pop_first()
     }
 
-    /// Keeps the memory of a window that is not needed any more.
-    pub fn recycle(&mut self, mut window: OpenWindow) {
-        if self.spare.len() < SPARE_WINDOWS && window.groups.len() <= SPARE_GROUPS {
-            window.groups.clear();
-            window.accumulators.clear();
-            window.tracked.clear();
-            self.spare.push(window);
+    /// Keeps the memory of a pane that is not needed any more.
+    pub fn recycle(&mut self, mut pane: OpenPane) {
+        if self.spare.len() < SPARE_PANES && pane.groups.len() <= SPARE_GROUPS {
+            pane.groups.clear();
+            pane.accumulators.clear();
+            pane.tracked.clear();
+            self.spare.push(pane);
         }
     }
 
@@ -166,32 +183,54 @@ impl Windows {
         self.open.is_empty()
     }
 
-    /// Groups of all open windows.
+    /// Groups of all open panes.
     pub fn group_count(&self) -> usize {
-        self.open.values().map(|window| window.groups.len()).sum()
+        self.open.values().map(|pane| pane.groups.len()).sum()
     }
 
     /// Bytes of what DISTINCT aggregates have seen.
     pub fn member_bytes(&self) -> usize {
-        self.open.values().map(|window| window.accumulators.member_bytes()).sum()
+        self.open.values().map(|pane| pane.accumulators.member_bytes()).sum()
     }
 
     pub fn stats(&self) -> OperatorStats {
-        let bytes: usize = self.open.values().chain(&self.spare).map(OpenWindow::memory_bytes).sum();
+        let bytes: usize = self.open.values().chain(&self.spare).map(OpenPane::memory_bytes).sum();
         OperatorStats { keys: self.group_count() as u64, bytes: (bytes + self.deleted.memory_bytes()) as u64 }
     }
 }
 
-fn open_window<'w>(
-    open: &'w mut BTreeMap<i64, OpenWindow>,
-    spare: &mut Vec<OpenWindow>,
+fn open_pane<'p>(
+    open: &'p mut BTreeMap<Pane, OpenPane>,
+    spare: &mut Vec<OpenPane>,
     aggregates: &[AggregateSpec],
-    start: i64,
-) -> &'w mut OpenWindow {
-    open.entry(start).or_insert_with(|| spare.pop().unwrap_or_else(|| OpenWindow::new(aggregates)))
+    pane: Pane,
+) -> &'p mut OpenPane {
+    open.entry(pane).or_insert_with(|| spare.pop().unwrap_or_else(|| OpenPane::new(aggregates)))
 }
 
 impl WindowSpec {
+    /// The pane of a row of partial aggregates. Most are of that of the row before, which is `known`.
+    fn pane_of(
+        &self,
+        partials: &crate::repartition::PartialColumns<'_>,
+        row: usize,
+        known: Option<Pane>,
+    ) -> Result<Pane, EngineError> {
+        let start = partials.pane_start.value(row);
+        let first_end = partials.first_end.map(|first_end| first_end.value(row));
+        if let Some(known) = known
+            && known.start == start
+            && first_end.is_none_or(|end| end == known.first_end)
+        {
+            return Ok(known);
+        }
+        let pane = first_end.map_or_else(|| self.panes.whole(start), |first_end| Pane { start, first_end });
+        if self.panes.rows_differ() == first_end.is_some() && self.panes.is_pane(pane) {
+            return Ok(pane);
+        }
+        Err(EngineError::Plan(format!("operator {}: its windows have no such pane as {pane:?}", self.id)))
+    }
+
     pub fn failed(&self, error: &AccumulateError) -> EngineError {
         EngineError::Expression { operator: self.id.clone(), detail: error.to_string() }
     }

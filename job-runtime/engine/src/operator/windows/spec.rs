@@ -7,7 +7,7 @@ use arrow::datatypes::{
 use arrow_schema::{DataType as ArrowType, SchemaRef, TimeUnit};
 use freshet_plan::{Column, DataType, WindowAggregate};
 
-use super::assign::Tumbling;
+use super::panes::Panes;
 use crate::EngineError;
 use crate::accumulate::AggregateSpec;
 use crate::group::key::can_group;
@@ -20,7 +20,7 @@ pub(crate) const STATE_VERSION: u32 = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct WindowSpec {
     pub id: String,
-    pub window: Tumbling,
+    pub panes: Panes,
     pub time_column: usize,
     pub group: Vec<usize>,
     pub group_columns: Vec<Column>,
@@ -50,7 +50,7 @@ impl WindowSpec {
         }
         Ok(Self {
             id: plan.id.clone(),
-            window: Tumbling::new(plan.window).map_err(refuse)?,
+            panes: Panes::new(plan.window).map_err(refuse)?,
             time_column: plan.time_column,
             group: plan.group.clone(),
             group_columns: plan.group_columns.clone(),

@@ -1,22 +1,29 @@
-//! Windows as rows of state.
+//! Panes as rows of state.
 //!
 //! ```text
-//! 01 · window start · group key                                          →  version · accumulators
-//! 02 · window start · length (varint) · group key · aggregate (varint) · value  →  nothing
+//! 01 · pane start · group key                                          →  version · accumulators
+//! 02 · pane start · length (varint) · group key · aggregate (varint) · value  →  nothing
+//! 03 · pane start · first end · group key                              →  as 01
+//! 04 · pane start · first end · length (varint) · group key · aggregate (varint) · value  →  nothing
 //! ```
 //! The first is a group; its value is a version byte and what [`Accumulators::encode_state`] writes. The
-//! second is one value that a DISTINCT aggregate (by its position) has seen in a group. Window starts are
-//! 8 bytes whose order is that of time; keys and values are those of [`crate::group::key`].
+//! second is one value that a DISTINCT aggregate (by its position) has seen in a group. Both are of rows that
+//! count in all windows that hold their pane; 03 and 04 are the same of rows that came when some of those had
+//! closed, and count in those that end at `first end` or later. Where windows don't overlap, a pane is a
+//! window, and there are only 01 and 02. Times are 8 bytes whose order is that of time; keys and values are
+//! those of [`crate::group::key`].
 //!
 //! A snapshot writes the groups that were touched since the last one, the values that are new, and a
-//! deletion for every stored row of a window that has fired. Rows that no snapshot ever held need none.
+//! deletion for every stored row of a pane whose last window has fired. Rows that no snapshot ever held need
+//! none. Which windows have fired is not written: the watermark says it.
 
 use freshet_env::{PlantedBug, planted};
 use freshet_state::rows::{RowBuffer, put_varint, take_bytes, take_varint};
 
 use super::bits::Bits;
+use super::panes::{Pane, Panes};
 use super::spec::STATE_VERSION;
-use super::{OpenWindow, Windows, open_window};
+use super::{OpenPane, Windows, open_pane};
 use crate::EngineError;
 use crate::accumulate::AccumulateError;
 use crate::group::key::{from_ordered_int, ordered_int};
@@ -26,8 +33,10 @@ use crate::accumulate::Accumulators;
 
 const GROUP: u8 = 1;
 const MEMBER: u8 = 2;
+const LATER_GROUP: u8 = 3;
+const LATER_MEMBER: u8 = 4;
 
-/// What a window knows about its rows in the state.
+/// What a pane knows about its rows in the state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tracked {
     /// Groups that changed since the last snapshot, as a set and in the order of their first change.
@@ -86,43 +95,73 @@ impl Deleted {
     }
 }
 
-fn put_group_key(out: &mut Vec<u8>, start: i64, group: &[u8]) {
-    out.push(GROUP);
-    out.extend_from_slice(&ordered_int(start));
-    out.extend_from_slice(group);
+/// How the keys of a pane's rows begin.
+struct Prefix {
+    group: u8,
+    member: u8,
+    start: i64,
+    /// The first end, where it is not the pane's own.
+    first_end: Option<i64>,
 }
 
-fn put_member_key(out: &mut Vec<u8>, start: i64, group: &[u8], aggregate: usize, value: &[u8]) {
-    out.push(MEMBER);
-    out.extend_from_slice(&ordered_int(start));
-    put_varint(out, group.len() as u64);
-    out.extend_from_slice(group);
-    put_varint(out, aggregate as u64);
-    out.extend_from_slice(value);
+impl Prefix {
+    fn of(panes: Panes, pane: Pane) -> Self {
+        if pane == panes.whole(pane.start) {
+            Self { group: GROUP, member: MEMBER, start: pane.start, first_end: None }
+        } else {
+            Self { group: LATER_GROUP, member: LATER_MEMBER, start: pane.start, first_end: Some(pane.first_end) }
+        }
+    }
+
+    fn put_pane(&self, kind: u8, out: &mut Vec<u8>) {
+        out.push(kind);
+        out.extend_from_slice(&ordered_int(self.start));
+        if let Some(first_end) = self.first_end {
+            out.extend_from_slice(&ordered_int(first_end));
+        }
+    }
+
+    fn put_group(&self, group: &[u8], out: &mut Vec<u8>) {
+        self.put_pane(self.group, out);
+        out.extend_from_slice(group);
+    }
+
+    fn put_member(&self, group: &[u8], aggregate: usize, value: &[u8], out: &mut Vec<u8>) {
+        self.put_pane(self.member, out);
+        put_varint(out, group.len() as u64);
+        out.extend_from_slice(group);
+        put_varint(out, aggregate as u64);
+        out.extend_from_slice(value);
+    }
+}
+
+fn take_time(key: &[u8], at: &mut usize) -> Option<i64> {
+    take_bytes(key, at, 8)?.try_into().ok().map(from_ordered_int)
 }
 
 impl Windows {
-    /// A window has fired: its stored rows must go.
-    pub fn forget(&mut self, start: i64, window: &mut OpenWindow) {
+    /// The last window that holds a pane has fired: its stored rows must go.
+    pub fn forget(&mut self, pane: Pane, open: &mut OpenPane) {
         if planted(PlantedBug::FireTwiceAfterRecovery) {
             return;
         }
-        let OpenWindow { groups, accumulators, tracked } = window;
+        let prefix = Prefix::of(self.spec.panes, pane);
+        let OpenPane { groups, accumulators, tracked } = open;
         for (aggregate, members) in accumulators.members() {
             for (id, value) in members.saved() {
-                self.deleted.push(|out| put_member_key(out, start, groups.key(id), aggregate, value));
+                self.deleted.push(|out| prefix.put_member(groups.key(id), aggregate, value, out));
             }
         }
         for id in 0..groups.len() as u32 {
             if tracked.saved.contains(id) {
-                self.deleted.push(|out| put_group_key(out, start, groups.key(id)));
+                self.deleted.push(|out| prefix.put_group(groups.key(id), out));
             }
         }
     }
 
     /// Whether a snapshot would hand over anything.
     pub fn is_dirty(&self) -> bool {
-        !self.deleted.ends.is_empty() || self.open.values().any(|window| !window.tracked.changed_ids.is_empty())
+        !self.deleted.ends.is_empty() || self.open.values().any(|pane| !pane.tracked.changed_ids.is_empty())
     }
 
     /// Hands over the rows that changed, and marks them clean.
@@ -130,14 +169,15 @@ impl Windows {
         let operator = rows.operator(&self.spec.id);
         self.deleted.take_each(|key| rows.delete(operator, key));
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        for (start, OpenWindow { groups, accumulators, tracked }) in &mut self.open {
+        for (pane, OpenPane { groups, accumulators, tracked }) in &mut self.open {
             if tracked.changed_ids.is_empty() {
                 continue;
             }
+            let prefix = Prefix::of(self.spec.panes, *pane);
             tracked.saved.grow(groups.len());
             for id in tracked.changed_ids.drain(..) {
                 key.clear();
-                put_group_key(&mut key, *start, groups.key(id));
+                prefix.put_group(groups.key(id), &mut key);
                 value.clear();
                 value.push(STATE_VERSION as u8);
                 accumulators.encode_state(id, &mut value);
@@ -148,7 +188,7 @@ impl Windows {
             for (aggregate, members) in accumulators.members() {
                 for (id, member) in members.unsaved() {
                     key.clear();
-                    put_member_key(&mut key, *start, groups.key(id), aggregate, member);
+                    prefix.put_member(groups.key(id), aggregate, member, &mut key);
                     rows.put(operator, &key, b"");
                 }
                 members.mark_saved();
@@ -163,74 +203,82 @@ impl Windows {
     pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
         let mut at = 1;
         let kind = key.first().copied();
-        let start = take_bytes(key, &mut at, 8).and_then(|bytes| bytes.try_into().ok()).map(from_ordered_int);
-        let Some(start) = start else { return Err(self.damaged("a row's key is cut short")) };
+        let start = take_time(key, &mut at);
+        let pane = match kind {
+            Some(LATER_GROUP | LATER_MEMBER) => {
+                start.and_then(|start| Some(Pane { start, first_end: take_time(key, &mut at)? }))
+            }
+            _ => start.map(|start| self.spec.panes.whole(start)),
+        };
+        let Some(pane) = pane else { return Err(self.damaged("a row's key is cut short")) };
+        if matches!(kind, Some(LATER_GROUP | LATER_MEMBER)) && !self.spec.panes.is_pane(pane) {
+            return Err(self.damaged(format!("its windows have no pane from {} for {}", pane.start, pane.first_end)));
+        }
         match (kind, value) {
-            (Some(GROUP), value) => self.restore_group(start, &key[at..], value),
-            (Some(MEMBER), Some(_)) => self.restore_member(start, key, at),
-            // A window's values go together with its groups, whose deletions say all.
-            (Some(MEMBER), None) => Ok(()),
+            (Some(GROUP | LATER_GROUP), value) => self.restore_group(pane, &key[at..], value),
+            (Some(MEMBER | LATER_MEMBER), Some(_)) => self.restore_member(pane, key, at),
+            // A pane's values go together with its groups, whose deletions say all.
+            (Some(MEMBER | LATER_MEMBER), None) => Ok(()),
             _ => Err(self.damaged("a row is neither a group nor a value")),
         }
     }
 
-    fn restore_group(&mut self, start: i64, group: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
-        let window = open_window(&mut self.open, &mut self.spare, &self.accumulated, start);
-        let id = window.groups.id_of(group);
-        window.accumulators.grow(window.groups.len());
-        window.tracked.deleted.grow(window.groups.len());
+    fn restore_group(&mut self, pane: Pane, group: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
+        let open = open_pane(&mut self.open, &mut self.spare, &self.accumulated, pane);
+        let id = open.groups.id_of(group);
+        open.accumulators.grow(open.groups.len());
+        open.tracked.deleted.grow(open.groups.len());
         let Some(value) = value else {
-            window.tracked.deleted.insert(id);
+            open.tracked.deleted.insert(id);
             return Ok(());
         };
-        window.tracked.deleted.remove(id);
+        open.tracked.deleted.remove(id);
         match value.split_first() {
             Some((version, value)) if u32::from(*version) == STATE_VERSION => {
-                window.accumulators.decode_state(id, value).map_err(|error| self.unreadable(&error))
+                open.accumulators.decode_state(id, value).map_err(|error| self.unreadable(&error))
             }
             Some((version, _)) => Err(self.damaged(format!("a group has format {version}, not {STATE_VERSION}"))),
             None => Err(self.damaged("a group's value is empty")),
         }
     }
 
-    fn restore_member(&mut self, start: i64, key: &[u8], mut at: usize) -> Result<(), EngineError> {
+    fn restore_member(&mut self, pane: Pane, key: &[u8], mut at: usize) -> Result<(), EngineError> {
         let group = take_varint(key, &mut at).and_then(|len| take_bytes(key, &mut at, len));
         let aggregate = take_varint(key, &mut at).and_then(|position| usize::try_from(position).ok());
         let (Some(group), Some(aggregate)) = (group, aggregate) else {
             return Err(self.damaged("a value's key is cut short"));
         };
-        let window = open_window(&mut self.open, &mut self.spare, &self.accumulated, start);
-        let id = window.groups.id_of(group);
-        window.accumulators.grow(window.groups.len());
-        window.accumulators.restore_member(aggregate, id, &key[at..]).map_err(|error| self.unreadable(&error))
+        let open = open_pane(&mut self.open, &mut self.spare, &self.accumulated, pane);
+        let id = open.groups.id_of(group);
+        open.accumulators.grow(open.groups.len());
+        open.accumulators.restore_member(aggregate, id, &key[at..]).map_err(|error| self.unreadable(&error))
     }
 
     /// All rows are in; `watermark` is the last one that fired windows.
     ///
     /// # Errors
-    /// [`EngineError::State`] when groups can't be copied out of a window that was partly deleted.
+    /// [`EngineError::State`] when groups can't be copied out of a pane that was partly deleted.
     pub fn restored(&mut self, watermark: i64) -> Result<(), EngineError> {
-        self.fired = watermark;
-        for (start, mut window) in std::mem::take(&mut self.open) {
-            let deleted = window.tracked.deleted.count();
-            if deleted == window.groups.len() {
+        self.fired = if planted(PlantedBug::FireTwiceAfterRecovery) { crate::watermark::NONE } else { watermark };
+        for (pane, mut open) in std::mem::take(&mut self.open) {
+            let deleted = open.tracked.deleted.count();
+            if deleted == open.groups.len() {
                 continue;
             }
             if deleted > 0 {
-                window = window
-                    .without_deleted(OpenWindow::new(&self.accumulated))
-                    .map_err(|error| self.unreadable(&error))?;
+                open =
+                    open.without_deleted(OpenPane::new(&self.accumulated)).map_err(|error| self.unreadable(&error))?;
             }
-            let groups = window.groups.len();
-            window.tracked.clear();
-            window.tracked.saved.grow(groups);
+            let groups = open.groups.len();
+            open.tracked.clear();
+            open.tracked.saved.grow(groups);
             for id in 0..groups as u32 {
-                window.tracked.saved.insert(id);
+                open.tracked.saved.insert(id);
             }
-            for (_, members) in window.accumulators.members() {
+            for (_, members) in open.accumulators.members() {
                 members.mark_saved();
             }
-            self.open.insert(start, window);
+            self.open.insert(pane, open);
         }
         Ok(())
     }
@@ -244,8 +292,8 @@ impl Windows {
     }
 }
 
-impl OpenWindow {
-    /// Copies the groups that were not deleted into an empty window.
+impl OpenPane {
+    /// Copies the groups that were not deleted into an empty pane.
     fn without_deleted(mut self, mut live: Self) -> Result<Self, AccumulateError> {
         let Self { groups, accumulators, tracked } = &mut self;
         let kept = |id: &u32| !tracked.deleted.contains(*id);
