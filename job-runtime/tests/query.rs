@@ -235,7 +235,8 @@ fn records_that_come_while_it_runs_are_for_the_next_query() {
         world.append(0, 1, "first", "2026-01-01T00:00:00");
         world.append(1, 1, "second", "2026-01-01T00:00:00");
         let broker = world.broker.clone();
-        let more = move |_| append(&broker, 0, 1, "later", "2026-01-01T00:00:00");
+        // Behind a record that is shown, and behind one that is not even fetched.
+        let more = move |_| (0..2).for_each(|at| append(&broker, at, 1, "later", "2026-01-01T00:00:00"));
         let mut rows = Rows { at_each: Some(Box::new(more)), ..Rows::default() };
         let query = planned(&topics(), "SELECT txn_id FROM transactions");
         let report = world.run(&query, &TO_THE_END, std::future::pending(), &mut rows).await.unwrap();
@@ -326,6 +327,10 @@ fn windows_wait_for_partitions_as_the_topic_says() {
         let (rows, report) = world.query_over(&patient_topics(), count, &TO_THE_END).await;
         assert_eq!((rows.len(), report.counts.open_groups, report.counts.silent), (0, 2, 2));
         assert!(report.to_string().contains("2 partitions have no record yet"), "{report}");
+        // Now the other one is not idle either: its next record may belong to the first window.
+        world.append(1, now, "young", "2026-01-01T00:00:11");
+        let (rows, report) = world.query(count, &TO_THE_END).await;
+        assert_eq!((rows.len(), report.counts.open_groups, report.counts.silent), (0, 2, 0));
     });
 }
 
@@ -348,8 +353,10 @@ fn a_topic_that_is_not_there_is_named() {
     within_a_minute(async {
         let world = World::new();
         let query = planned(&topics(), "SELECT * FROM alerts");
-        let error = world.run(&query, &TO_THE_END, std::future::pending(), &mut Rows::default()).await.unwrap_err();
+        let mut rows = Rows::default();
+        let error = world.run(&query, &TO_THE_END, std::future::pending(), &mut rows).await.unwrap_err();
         assert!(matches!(&error, QueryError::NoTopic(name) if name == "payments.alerts"), "{error}");
+        assert!(!rows.ended, "not even the names of columns are shown");
         assert_eq!(world.broker.topics(), [TOPIC]);
     });
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use freshet_engine::EngineError;
 use freshet_env::{RealEnv, SharedEnv};
 use freshet_log::model::ModelBroker;
 use freshet_log::{Log, LogError};
@@ -161,6 +162,10 @@ fn failure(error: &QueryError, topics: &[TopicTable], servers: Option<&str>) -> 
                  spec.topicName, and --kafka"
             ))
         }
+        QueryError::Engine(EngineError::Expression { .. }) => Failure::Failed(format!(
+            "{error}: some row has no value for it, and a job would stop there; TRY_CAST, NULLIF and CASE are the ways \
+             around"
+        )),
         QueryError::Log(LogError::Unauthorised(_) | LogError::Refused(_)) => Failure::Refused(error.to_string()),
         _ => Failure::Failed(error.to_string()),
     }

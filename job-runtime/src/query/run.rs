@@ -73,7 +73,8 @@ pub async fn run(
 ) -> Result<Report, QueryError> {
     let mut tally = Tally { output, rows: 0, limit: options.limit, failed: None };
     let ended = read(query, log, env, options, supply, stop, &mut tally).await;
-    let shown = tally.output.end();
+    // Where nothing came but an error, there is nothing to show.
+    let shown = if ended.is_ok() || tally.rows > 0 { tally.output.end() } else { Ok(()) };
     let mut report = ended?;
     report.rows = tally.rows;
     match tally.failed.map_or(shown, Err) {
