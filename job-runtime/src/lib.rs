@@ -7,6 +7,7 @@ pub mod job;
 pub mod manifest;
 pub mod metrics;
 pub mod observe;
+pub mod query;
 pub mod reporter;
 #[cfg(feature = "faults")]
 pub mod sim;

@@ -104,8 +104,27 @@ pub(crate) struct StatementText {
     pub(crate) tokens: Vec<TokenWithSpan>,
 }
 
+/// What a text is: the two begin with different words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Statements of a job, which write tables.
+    Job,
+    /// A query, whose rows are shown.
+    Query,
+}
+
+impl Purpose {
+    /// What is to be written.
+    const fn form(self) -> &'static str {
+        match self {
+            Self::Job => "write INSERT INTO <table> SELECT … FROM <table>",
+            Self::Query => "write SELECT … FROM <table>",
+        }
+    }
+}
+
 /// Cuts a text into statements.
-pub(crate) fn split(sql: &str) -> Outcome<Vec<StatementText>> {
+pub(crate) fn split(sql: &str, purpose: Purpose) -> Outcome<Vec<StatementText>> {
     let tokens = Tokenizer::new(&FreshetDialect, sql).tokenize_with_location().map_err(|error| {
         let site = Site::new(sql, &[]);
         let end = Location { line: error.location.line, column: error.location.column + 1 };
@@ -124,15 +143,18 @@ pub(crate) fn split(sql: &str) -> Outcome<Vec<StatementText>> {
     if statements.is_empty() {
         return Err(Site::new(sql, &tokens)
             .error(Span::empty(), "there is no statement in the SQL")
-            .help("write INSERT INTO <table> SELECT … FROM <table>")
+            .help(purpose.form())
             .into());
     }
     Ok(statements)
 }
 
 /// Parses one statement.
-pub(crate) fn parse(site: &Site<'_>, text: &StatementText) -> Outcome<Statement> {
-    refuse_by_first_word(site, &text.tokens)?;
+pub(crate) fn parse(site: &Site<'_>, text: &StatementText, purpose: Purpose) -> Outcome<Statement> {
+    match purpose {
+        Purpose::Job => refuse_by_first_word(site, &text.tokens)?,
+        Purpose::Query => refuse_but_queries(site, &text.tokens)?,
+    }
     refuse_hints(site, &text.tokens)?;
     let operators = text.tokens.iter().filter(|token| is_operator(&token.token)).count();
     if operators > MAX_OPERATORS {
@@ -212,6 +234,20 @@ fn refuse_by_first_word(site: &Site<'_>, tokens: &[TokenWithSpan]) -> Outcome<()
         )
         .help(help)
         .into())
+}
+
+/// A query is known by its first word, too.
+fn refuse_but_queries(site: &Site<'_>, tokens: &[TokenWithSpan]) -> Outcome<()> {
+    let Some(first) = tokens.iter().find(|token| !is_space(token)) else { return Ok(()) };
+    let name = first.to_string().to_uppercase();
+    let help = match name.as_str() {
+        "SELECT" | "WITH" | "(" => return Ok(()),
+        "INSERT" => "a query writes nothing: leave INSERT INTO … out, and begin with SELECT",
+        "CREATE" | "DROP" | "ALTER" => "tables are Topic resources: declare a Topic manifest, and read it",
+        "EXPLAIN" | "DESCRIBE" | "DESC" | "SHOW" => "`freshet plan` shows what a job does",
+        _ => Purpose::Query.form(),
+    };
+    Err(site.error(first.span, format!("`{name}` does not begin a query; only SELECT is supported")).help(help).into())
 }
 
 fn syntax_error(site: &Site<'_>, tokens: &[TokenWithSpan], error: &ParserError) -> SqlError {

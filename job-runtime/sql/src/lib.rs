@@ -20,6 +20,8 @@
 //! A window adds the columns `window_start`, `window_end` and `window_time` (TIMESTAMP(3)); its rows are grouped by
 //! the first two and by any expressions, with COUNT, SUM, MIN, MAX and AVG, each with DISTINCT and FILTER.
 //!
+//! [`plan_query`] reads one SELECT of the same SQL without INSERT INTO, for `freshet query`.
+//!
 //! # What is refused
 //! Everything else, by name and place. The syntax tree is taken apart without leaving anything out (see `refuse`), so
 //! that a clause is either planned or refused, never skipped. Functions whose results a replay would not repeat
@@ -46,6 +48,7 @@ mod functions;
 mod ids;
 mod lengths;
 mod names;
+mod query;
 mod refuse;
 mod refuse_expr;
 mod relation;
@@ -58,9 +61,11 @@ mod windows;
 use freshet_plan::{Column, EventTime, Format, Plan};
 
 pub use error::{SqlError, SqlPosition, SqlSpan};
+pub use query::{Query, RESULT};
 pub use stages::{AGGREGATE_STATE_VERSION, INTERNAL_FORMAT_VERSION};
 
 use bind::Binder;
+use dialect::Purpose;
 use error::{Outcome, Site, both};
 use select::Planner;
 use sink::Statement;
@@ -118,11 +123,23 @@ const STACK_BYTES: usize = 128 << 20;
 /// Everything that is wrong with it, at least one error for each statement that can't be planned, in the order of
 /// their places.
 pub fn plan(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Result<Plan, Vec<SqlError>> {
-    // Its own thread for the sake of its stack: the caller's may be small.
+    with_stack(sql, || plan_here(catalog, sql, options))
+}
+
+/// Plans one SELECT, whose rows go nowhere but to whoever runs it: the plan's only sink is [`RESULT`], with the
+/// columns that the SELECT gives. A LIMIT at its end is not part of the plan, but handed over beside it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_query(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Result<Query, Vec<SqlError>> {
+    with_stack(sql, || query::plan(catalog, sql, options))
+}
+
+/// Plans on a thread of its own for the sake of its stack: the caller's may be small.
+fn with_stack<T: Send>(sql: &str, work: impl FnOnce() -> Outcome<T> + Send) -> Result<T, Vec<SqlError>> {
     let planned = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("freshet-plan".to_owned()).stack_size(STACK_BYTES);
-        let handle =
-            thread.spawn_scoped(scope, || plan_here(catalog, sql, options)).map_err(|error| error.to_string())?;
+        let handle = thread.spawn_scoped(scope, work).map_err(|error| error.to_string())?;
         handle.join().map_err(|panic| {
             let text =
                 panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
@@ -144,15 +161,26 @@ pub fn plan(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Result<Plan,
 }
 
 fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Plan> {
-    let texts = dialect::split(sql)?;
+    let texts = dialect::split(sql, Purpose::Job)?;
     let binder = Binder::new();
     let statements: Vec<Statement> = error::all(texts.iter().map(|text| {
         let site = Site::new(sql, &text.tokens);
-        let (refused, parts) = refuse::insert(&site, dialect::parse(&site, text)?);
+        let (refused, parts) = refuse::insert(&site, dialect::parse(&site, text, Purpose::Job)?);
         let planner = Planner { catalog, site: &site, binder: &binder };
         both(refused, parts.and_then(|parts| planner.insert(text.index, parts))).map(|((), statement)| statement)
     }))?;
-    stages::plan(catalog, &statements, options).map_err(|mistake| {
+    staged(catalog, &statements, options, sql, &texts)
+}
+
+/// The stages of bound statements; `texts` are theirs, by which a mistake of the planner's is shown.
+fn staged(
+    catalog: &Catalog,
+    statements: &[Statement],
+    options: &PlanOptions,
+    sql: &str,
+    texts: &[dialect::StatementText],
+) -> Outcome<Plan> {
+    stages::plan(catalog, statements, options).map_err(|mistake| {
         let tokens = texts.iter().find(|text| text.index == mistake.statement).map_or(&[][..], |text| &text.tokens);
         let site = Site::new(sql, tokens);
         site.error(site.whole(), format!("the statement can't be planned: {}", mistake.message)).into()

@@ -38,13 +38,7 @@ impl Planner<'_> {
         let query_span = Query::span(&query);
         let relation = self.query(*query, &Vec::new());
         let (sink, relation) = both(sink, relation)?;
-        if let (Some((_, span)), None) = (&relation.window, &relation.grouping) {
-            return Err(self
-                .site
-                .error(*span, "a window without GROUP BY is not supported yet")
-                .help("add GROUP BY window_start, window_end")
-                .into());
-        }
+        self.no_bare_window(&relation)?;
         let target = &self.catalog.tables[sink];
         if self.catalog.tables[relation.source].topic == target.topic {
             return Err(self
@@ -75,6 +69,18 @@ impl Planner<'_> {
             None => null(&column.data_type).map_err(|message| self.site.error(table.span(), message).into()),
         }))?;
         Ok(Statement { index, relation, sink, outputs })
+    }
+
+    /// Refuses a window whose rows are not grouped.
+    pub(crate) fn no_bare_window(&self, relation: &Relation) -> Outcome<()> {
+        match (&relation.window, &relation.grouping) {
+            (Some((_, span)), None) => Err(self
+                .site
+                .error(*span, "a window without GROUP BY is not supported yet")
+                .help("add GROUP BY window_start, window_end")
+                .into()),
+            _ => Ok(()),
+        }
     }
 
     fn not_null(&self, table: &ObjectName, column: &Column, what: &str) -> SqlError {
@@ -230,7 +236,7 @@ fn always_fits(expr: &DfExpr, to: &DataType, schema: &DFSchema) -> bool {
     }
 }
 
-fn null(data_type: &DataType) -> Result<DfExpr, String> {
+pub(crate) fn null(data_type: &DataType) -> Result<DfExpr, String> {
     let value = ScalarValue::try_from(&to_arrow(data_type))
         .map_err(|error| format!("there is no null of {data_type}: {error}"))?;
     Ok(DfExpr::Literal(value, None))

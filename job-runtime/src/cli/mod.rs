@@ -5,6 +5,7 @@ mod inspect;
 mod pipeline;
 mod places;
 mod preflight;
+mod query;
 mod run;
 mod worker;
 
@@ -34,6 +35,14 @@ enum Command {
     /// examples/fraud-detection makes its own input; other pipelines read files (--input).
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
+    /// Try a SELECT on topics: rows as they come, nothing left behind
+    ///
+    /// Reads the Topics of DIR (StreamJobs in it are passed over), and runs the query as a job would, in this process
+    /// alone: it writes nothing to Kafka, makes no topic, joins no consumer group, keeps no state. It shows what a job
+    /// would have written by now: the rows of windows that are closed. It ends at the ends of the topics as they were
+    /// when it began, unless it is told to follow them.
+    #[command(after_help = query::EXAMPLES)]
+    Query(query::QueryArgs),
     /// Run one slot of a job on Kafka, as a pod does
     ///
     /// The slot runs what the newest generation gives it, and stands by until there is one (`freshet preflight` hands
@@ -108,6 +117,7 @@ pub fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Query(args) => logged("warn").and_then(|()| query::query(&args)),
         Command::Worker(args) => logged("info").and_then(|()| worker::worker(&args)),
         Command::Preflight(args) => logged("warn").and_then(|()| preflight::preflight(&args)),
         Command::Assign(args) => logged("warn").and_then(|()| preflight::assign(&args)),

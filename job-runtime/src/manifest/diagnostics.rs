@@ -104,11 +104,16 @@ impl Diagnostics {
         self.texts.keys().next().map(String::as_str)
     }
 
-    /// Adds an error in a StreamJob's SQL: `span` is a range of bytes of [`SqlText::text`].
+    /// Adds an error in SQL: `span` is a range of bytes of [`SqlText::text`].
     pub fn push_sql(&mut self, sql: &SqlText, span: Range<usize>, message: &str, help: Option<&str>) {
         let mut item = Diagnostic::new(Severity::Error, sql.file(), sql.place(span), message);
         item.resource = sql.resource().to_owned();
-        item.field = "spec.sql".to_owned();
+        if sql.resource().is_empty() {
+            // It stands in no file whose text was read.
+            self.add_text(sql.file(), sql.text().to_owned());
+        } else {
+            item.field = "spec.sql".to_owned();
+        }
         item.help = help.map(str::to_owned);
         self.push(item);
     }

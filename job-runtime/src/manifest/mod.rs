@@ -45,7 +45,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use kafka::security;
 pub use node::Place;
 pub use pipeline::{Checkpoint, Contract, Job, Pipeline, TopicTable};
-pub use planning::plan;
+pub use planning::{plan, plan_query};
 pub use sql_text::SqlText;
 
 /// What was found in some manifests, however much is wrong with them.
@@ -61,6 +61,24 @@ pub struct Examined {
     pub topics: Vec<TopicTable>,
     /// Errors, warnings and notes, with the text of the files that they point into.
     pub diagnostics: Diagnostics,
+}
+
+/// The Topics among some manifests, however much is wrong with them.
+#[derive(Debug)]
+pub struct Tables {
+    /// The Topics that could be resolved, in the order of the files.
+    pub topics: Vec<TopicTable>,
+    /// Errors, warnings and notes, with the text of the files that they point into.
+    pub diagnostics: Diagnostics,
+}
+
+/// Reads the Topics of manifests, as [`examine`] does, and passes StreamJobs over.
+#[must_use]
+pub fn tables(paths: &[PathBuf]) -> Tables {
+    let mut diagnostics = Diagnostics::default();
+    let documents = source::read(paths, &mut diagnostics);
+    let objects = object::find(documents, &mut diagnostics);
+    pipeline::assemble_topics(objects, diagnostics)
 }
 
 /// Reads manifests and looks at all of them, however much is wrong.

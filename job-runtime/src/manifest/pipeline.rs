@@ -12,7 +12,7 @@ use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 use super::node::Place;
 use super::object::{self, Kind, Object};
 use super::sql_text::SqlText;
-use super::{Examined, job, rules, schema, topic};
+use super::{Examined, Tables, job, rules, schema, topic};
 
 /// A validated pipeline: every default filled in, every reference looked up.
 #[derive(Debug, Clone)]
@@ -104,30 +104,10 @@ pub struct Contract {
 
 /// Checks every resource and all of them together, and makes the pipeline if nothing is wrong.
 pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Examined {
-    let definitions = definitions();
-    for object in objects {
-        for problem in check(object, &definitions) {
-            diagnostics.push(problem);
-        }
-    }
-    diagnostics.settle();
-
+    check_each(objects, &mut diagnostics);
     let (jobs, topic_objects): (Vec<&Object>, Vec<&Object>) =
         objects.iter().partition(|object| object.kind == Kind::StreamJob);
-    let mut topics = Vec::new();
-    for object in &topic_objects {
-        // By place, since a name may be there twice.
-        let resource = object.resource();
-        let wrong = |item: &Diagnostic| {
-            item.severity == Severity::Error && item.resource == resource && item.file == object.file
-        };
-        if !diagnostics.items().iter().any(wrong) {
-            match topic::resolve(object) {
-                Ok(table) => topics.push(table),
-                Err(problem) => diagnostics.push(*problem),
-            }
-        }
-    }
+    let topics = resolve_topics(&topic_objects, &mut diagnostics);
     let names: Vec<&str> = topic_objects.iter().map(|object| object.name.as_str()).collect();
     let mut found = check_duplicates(objects);
     found.extend(check_kafka_names(&topic_objects));
@@ -175,6 +155,57 @@ pub(super) fn assemble(objects: &[Object], mut diagnostics: Diagnostics) -> Exam
     };
     let pipeline = resolved.map(|job| Pipeline { job, topics: topics.clone(), remarks: diagnostics.clone() });
     Examined { pipeline, sql: sql.filter(|_| sql_can_be_planned), topics, diagnostics }
+}
+
+/// Checks the Topics alone, and all of them together: StreamJobs among `objects` are passed over, right or wrong.
+pub(super) fn assemble_topics(mut objects: Vec<Object>, mut diagnostics: Diagnostics) -> Tables {
+    objects.retain(|object| object.kind == Kind::Topic);
+    check_each(&objects, &mut diagnostics);
+    let topic_objects: Vec<&Object> = objects.iter().collect();
+    let topics = resolve_topics(&topic_objects, &mut diagnostics);
+    let mut found = check_duplicates(&objects);
+    found.extend(check_kafka_names(&topic_objects));
+    found.extend(check_one_namespace(&topic_objects));
+    found.into_iter().for_each(|problem| diagnostics.push(problem));
+    if objects.is_empty() && !diagnostics.has_errors() {
+        let place = diagnostics.items().first().map(|item| item.file.as_str()).or(diagnostics.first_file());
+        let place = place.unwrap_or("(no files)").to_owned();
+        diagnostics.push(
+            Diagnostic::new(Severity::Error, &place, Place::default(), "there is no Topic among the manifests")
+                .help(format!("add one: `apiVersion: {}`, `kind: Topic`", freshet_crds::API_VERSION)),
+        );
+    }
+    Tables { topics, diagnostics }
+}
+
+/// Notes what is wrong with each resource by itself.
+fn check_each(objects: &[Object], diagnostics: &mut Diagnostics) {
+    let definitions = definitions();
+    for object in objects {
+        for problem in check(object, &definitions) {
+            diagnostics.push(problem);
+        }
+    }
+    diagnostics.settle();
+}
+
+/// The Topics in which nothing is wrong.
+fn resolve_topics(objects: &[&Object], diagnostics: &mut Diagnostics) -> Vec<TopicTable> {
+    let mut topics = Vec::new();
+    for object in objects {
+        // By place, since a name may be there twice.
+        let resource = object.resource();
+        let wrong = |item: &Diagnostic| {
+            item.severity == Severity::Error && item.resource == resource && item.file == object.file
+        };
+        if !diagnostics.items().iter().any(wrong) {
+            match topic::resolve(object) {
+                Ok(table) => topics.push(table),
+                Err(problem) => diagnostics.push(*problem),
+            }
+        }
+    }
+    topics
 }
 
 /// What is wrong with one resource.
@@ -248,6 +279,24 @@ fn check_namespaces(jobs: &[&Object], topics: &[&Object]) -> Vec<Diagnostic> {
                 job.namespace
             );
             topic.error("metadata.namespace", message).help("give both the same metadata.namespace")
+        })
+        .collect()
+}
+
+/// Two Topics of one name in two namespaces would be one table.
+fn check_one_namespace(topics: &[&Object]) -> Vec<Diagnostic> {
+    let Some(first) = topics.first() else { return Vec::new() };
+    let elsewhere = topics.iter().filter(|topic| topic.namespace != first.namespace);
+    elsewhere
+        .map(|topic| {
+            let message = format!(
+                "{} is in the namespace `{}`, but {} is in `{}`",
+                topic.resource(),
+                topic.namespace,
+                first.resource(),
+                first.namespace
+            );
+            topic.error("metadata.namespace", message).help("name the files of one namespace")
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! A StreamJob's SQL, and where each of its characters stands in the file.
+//! A StreamJob's SQL, and where each of its characters stands in the file. SQL that stands in no file is its own.
 //!
 //! YAML writes one text in many ways: a block with its indentation taken off, lines that are folded into
 //! one, quotes with their escapes. What all have in common is that the characters which are not white
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::node::Place;
 
-/// The SQL of a StreamJob.
+/// The SQL of a StreamJob, or of a person who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlText {
     file: String,
@@ -27,6 +27,22 @@ impl SqlText {
         Self { file: file.to_owned(), resource, text: text.to_owned(), marks, start }
     }
 
+    /// SQL that stands in no manifest: `name` is what is shown where a file's name would be.
+    #[must_use]
+    pub fn bare(name: &str, text: &str) -> Self {
+        let (mut line, mut column) = (1, 0);
+        let mut marks = Vec::new();
+        for (at, c) in text.char_indices() {
+            column += 1;
+            if c == '\n' {
+                (line, column) = (line + 1, 0);
+            } else if !c.is_whitespace() {
+                marks.push((at, line, column));
+            }
+        }
+        Self { file: name.to_owned(), resource: String::new(), text: text.to_owned(), marks, start: Place::at(1, 1) }
+    }
+
     /// The SQL.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -39,7 +55,7 @@ impl SqlText {
         &self.file
     }
 
-    /// The resource that it belongs to, as `StreamJob/fraud-detection`.
+    /// The resource that it belongs to, as `StreamJob/fraud-detection`; empty where it belongs to none.
     #[must_use]
     pub fn resource(&self) -> &str {
         &self.resource
@@ -217,6 +233,16 @@ mod tests {
             assert_eq!((place.line, place.column, place.length), (wanted.0, wanted.1, 4), "{yaml}");
             assert_eq!(sql.marks.len(), text.chars().filter(|c| !c.is_whitespace()).count(), "{yaml}");
         }
+    }
+
+    #[test]
+    fn bare_sql_is_where_it_is() {
+        let sql = SqlText::bare("SQL", "'a' ü\n\n  FROM b\n");
+        let from = sql.text().find("FROM").expect("FROM");
+        assert_eq!(sql.place(from..from + 4), Place { line: 3, column: 3, length: 4 });
+        let umlaut = sql.text().find('ü').expect("ü");
+        assert_eq!(sql.place(umlaut..umlaut + 2), Place { line: 1, column: 5, length: 1 });
+        assert_eq!(SqlText::bare("SQL", "").place(0..0), Place::at(1, 1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use freshet_plan::types::DataType;
 use freshet_plan::{Column, EventTime, Format};
 
 use super::diagnostics::{Diagnostics, Severity};
-use super::{Checkpoint, Examined, object, pipeline, source};
+use super::{Checkpoint, Examined, SqlText, Tables, object, pipeline, source};
 
 const FILE: &str = "case.yaml";
 
@@ -295,4 +295,44 @@ fn the_examples_are_right() {
     assert!(pipeline.remarks.items().is_empty(), "{}", pipeline.remarks);
     let tables: Vec<&str> = pipeline.topics.iter().map(|topic| topic.table.as_str()).collect();
     assert_eq!(tables, ["alerts", "country_totals", "transactions_dlq", "transactions"]);
+}
+
+#[test]
+fn tables_are_read_past_any_streamjob() {
+    let folder = Folder::new("tables");
+    folder.write("topics.yaml", GOOD.replace("replicas: 3\n  maxParallelism", "replicas: 0\n  maxParallelism"));
+    let tables = super::tables(std::slice::from_ref(&folder.0));
+    assert!(!tables.diagnostics.has_errors(), "{}", tables.diagnostics);
+    let names: Vec<&str> = tables.topics.iter().map(|topic| topic.table.as_str()).collect();
+    assert_eq!(names, ["order_items", "dlq"]);
+
+    let wrong = folder.write("topics.yaml", GOOD.replace("timestamp(3)", "timestamp(4)"));
+    assert!(super::tables(&[wrong]).diagnostics.to_string().contains("timestamp(4)"));
+
+    let apart =
+        format!("{}---\n{}", GOOD, "apiVersion: freshet.dev/v1alpha1\nkind: Topic\nmetadata: {name: far}\nspec: {}\n");
+    let apart = folder.write("topics.yaml", apart);
+    assert!(super::tables(&[apart]).diagnostics.to_string().contains("name the files of one namespace"));
+
+    let job_alone = "apiVersion: freshet.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: a}\nspec: {sql: ''}\n";
+    let job_alone = folder.write("topics.yaml", job_alone);
+    assert!(super::tables(&[job_alone]).diagnostics.to_string().contains("there is no Topic among the manifests"));
+}
+
+#[test]
+fn mistakes_in_bare_sql_are_shown_where_they_stand() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fraud-detection");
+    let Tables { topics, mut diagnostics } = super::tables(&[folder]);
+    let sql = SqlText::bare("SQL", "SELECT account_id,\n       amont\nFROM transactions");
+    assert_eq!(super::plan_query(&sql, &topics, &mut diagnostics), None);
+    let wanted = "\
+error: `transactions` has no column `amont`
+  --> SQL:2:8
+  |
+2 |        amont
+  |        ^^^^^
+  = help: did you mean `amount`?
+
+";
+    assert_eq!(diagnostics.to_string(), wanted);
 }

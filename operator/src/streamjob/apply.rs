@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The API server refused or failed.
-    #[error("{action} {kind} `{name}`: {source}")]
+    #[error("{action} {kind} `{name}`: {}", words(source))]
     Api {
         /// What was being done.
         action: &'static str,
@@ -65,6 +65,14 @@ pub enum ApplyError {
     /// The spec changed between the look and the act.
     #[error("the spec can't be acted on")]
     NoSpec,
+}
+
+/// The API server's own sentence, where it gave one: the rest of its answer is for programs.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// What was done, beyond what the next look sees.

@@ -147,7 +147,8 @@ pub fn faults() -> Vec<Fault> {
             before: NOTHING,
             happens: |stage| {
                 // Enough to begin, not enough to read a plan.
-                let little = json!({"template": {"resources": {"limits": {"memory": "12Mi"}}}});
+                let memory = json!({"memory": "12Mi"});
+                let little = json!({"template": {"resources": {"requests": memory, "limits": memory}}});
                 applied(stage, little, json!({"template": {"resources": null}}))
             },
             shows: NOT_READY,

@@ -7,4 +7,5 @@
 mod cases;
 mod ids;
 mod mutate;
+mod query;
 mod shop;

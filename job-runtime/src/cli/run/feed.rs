@@ -1,22 +1,21 @@
 //! Where a run's input comes from: the pilot's generator with its recount, files, or elsewhere.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use freshet_env::{Env as _, RealEnv};
 use freshet_log::model::ModelBroker;
 use freshet_log::{LogError, Outgoing};
-use freshet_plan::key::partition_of;
 
+use super::files::Files;
 use super::tail::Tail;
 use super::{Cluster, RunArgs, target};
 use crate::cli::Failure;
 use crate::cli::pipeline::Planned;
 use crate::demo::{Generator, Recount, Rules, Settings, compare};
+use crate::manifest::TopicTable;
 
 /// Records that are made or read in one step.
-const STEP_RECORDS: usize = 2_000;
+pub(super) const STEP_RECORDS: usize = 2_000;
 /// How many bytes of input may wait in the embedded log.
 const EMBEDDED_INPUT_BYTES: u64 = 64 << 20;
 /// Records in one second of the pilot's event time.
@@ -27,13 +26,13 @@ const ENOUGH_FOR_RESULTS: u64 = 100_000;
 const ACCOUNTS: u32 = 25_000;
 
 /// What input is written to.
-pub(super) enum Target {
+pub(in crate::cli) enum Target {
     Embedded(ModelBroker),
     Kafka(freshet_kafka::bulk::Loader),
 }
 
 impl Target {
-    async fn write(&mut self, batch: &Outgoing) -> Result<(), LogError> {
+    pub(super) async fn write(&mut self, batch: &Outgoing) -> Result<(), LogError> {
         match self {
             Self::Embedded(broker) => {
                 for topic in &batch.topics {
@@ -45,7 +44,7 @@ impl Target {
         }
     }
 
-    fn finish(&mut self) -> Result<(), LogError> {
+    pub(super) fn finish(&mut self) -> Result<(), LogError> {
         match self {
             Self::Embedded(_) => Ok(()),
             Self::Kafka(loader) => loader.finish(),
@@ -54,7 +53,7 @@ impl Target {
 }
 
 /// A run's input.
-pub(super) enum Feed {
+pub(in crate::cli) enum Feed {
     /// Somebody else's.
     Elsewhere,
     /// The pilot's generator.
@@ -65,18 +64,60 @@ pub(super) enum Feed {
 
 /// What can go wrong with input.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FeedError {
+pub(in crate::cli) enum FeedError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error("{file}: {error}")]
     Read { file: String, error: std::io::Error },
 }
 
+/// How much the pilot's generator makes, and which records.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Making {
+    /// How many records; without a number it makes them for ever.
+    pub events: Option<u64>,
+    /// Records a second, at the most.
+    pub rate: u32,
+    /// The same seed makes the same records.
+    pub seed: u64,
+}
+
+/// The feed of a query on the embedded log, which reads the topic of the table `read`: files, or what the pilot's
+/// generator makes of `transactions`.
+pub(in crate::cli) fn for_query(
+    input: &[(String, String)],
+    making: Making,
+    topics: &[TopicTable],
+    read: &TopicTable,
+    broker: &ModelBroker,
+) -> Result<Feed, Failure> {
+    let target = Target::Embedded(broker.clone());
+    if let Some((name, file)) = input.iter().find(|(name, _)| *name != read.table && *name != read.resource) {
+        return Err(Failure::Refused(format!(
+            "--input {name}={file}: the query reads {}, and nothing else",
+            read.table
+        )));
+    }
+    if !input.is_empty() {
+        // Its records go once they are read.
+        let _ = broker.retain_bytes(&read.topic, EMBEDDED_INPUT_BYTES / 2);
+        return Files::new(input, topics, target).map(|files| Feed::Files(Box::new(files)));
+    }
+    if read.table == "transactions" && Pilot::has_its_tables(topics) {
+        return Ok(Feed::Pilot(Box::new(Pilot::new(making, topics, target))));
+    }
+    Err(Failure::Refused(format!(
+        "the embedded log begins empty: give the query input with --input {}=FILE, or the brokers with --kafka",
+        read.table
+    )))
+}
+
 /// The feed that a run is asked for.
 pub(super) fn choose(args: &RunArgs, planned: &Planned, cluster: &Cluster) -> Result<Feed, Failure> {
     let embedded = matches!(cluster, Cluster::Embedded(_));
     if !args.input.is_empty() {
-        return Files::new(args, planned, target(cluster)?).map(|files| Feed::Files(Box::new(files)));
+        let topics = &planned.pipeline.topics;
+        return Files::new(&args.input, topics, target(cluster)?).map(|files| Feed::Files(Box::new(files)));
     }
     let pilot = Pilot::fits(planned);
     if args.generate && !pilot {
@@ -86,7 +127,8 @@ pub(super) fn choose(args: &RunArgs, planned: &Planned, cluster: &Cluster) -> Re
         ));
     }
     if pilot && (args.generate || embedded) {
-        return Ok(Feed::Pilot(Box::new(Pilot::new(args, planned, target(cluster)?))));
+        let making = Making { events: args.events, rate: args.rate, seed: args.seed };
+        return Ok(Feed::Pilot(Box::new(Pilot::new(making, &planned.pipeline.topics, target(cluster)?))));
     }
     if embedded {
         return Err(Failure::Refused(
@@ -108,7 +150,7 @@ impl Feed {
             }
             Self::Files(files) => {
                 files.step().await?;
-                Ok(!files.open.is_empty())
+                Ok(!files.are_read())
             }
         }
     }
@@ -131,7 +173,7 @@ impl Feed {
     }
 
     /// Whether the results are right, where that can be known.
-    pub fn check(&self, tail: &Tail) -> Result<(), Failure> {
+    pub(super) fn check(&self, tail: &Tail) -> Result<(), Failure> {
         let Self::Pilot(pilot) = self else { return Ok(()) };
         if pilot.resumed {
             println!("recount: left out, since the job went on from an earlier run");
@@ -161,7 +203,7 @@ impl Feed {
 }
 
 /// The pilot's generator, and the recount of what it made.
-pub(super) struct Pilot {
+pub(in crate::cli) struct Pilot {
     target: Target,
     topic: String,
     generator: Generator,
@@ -179,12 +221,17 @@ pub(super) struct Pilot {
 impl Pilot {
     /// Whether a pipeline is the pilot.
     fn fits(planned: &Planned) -> bool {
-        let has = |table: &str| planned.pipeline.topics.iter().any(|topic| topic.table == table);
-        planned.pipeline.job.name == "fraud-detection" && has("transactions") && has("alerts") && has("country_totals")
+        planned.pipeline.job.name == "fraud-detection" && Self::has_its_tables(&planned.pipeline.topics)
     }
 
-    fn new(args: &RunArgs, planned: &Planned, target: Target) -> Self {
-        let table = planned.pipeline.topics.iter().find(|topic| topic.table == "transactions");
+    /// Whether the pilot's tables are there.
+    fn has_its_tables(topics: &[TopicTable]) -> bool {
+        let has = |table: &str| topics.iter().any(|topic| topic.table == table);
+        has("transactions") && has("alerts") && has("country_totals")
+    }
+
+    fn new(making: Making, topics: &[TopicTable], target: Target) -> Self {
+        let table = topics.iter().find(|topic| topic.table == "transactions");
         let (topic, partitions) = table.map_or(("transactions", 1), |table| (&*table.topic, table.partitions));
         let rules = Rules::default();
         let env = RealEnv::new();
@@ -196,7 +243,7 @@ impl Pilot {
         // begins so far back that it stays in the past.
         let start_ms = (env.now_ms() - 86_400_000 * 30) / rules.window_ms * rules.window_ms;
         let settings = Settings {
-            seed: args.seed,
+            seed: making.seed,
             accounts: ACCOUNTS,
             partitions,
             start_ms,
@@ -211,8 +258,8 @@ impl Pilot {
             generator: Generator::new(settings),
             recount: Recount::new(rules, partitions),
             made: 0,
-            events: args.events,
-            rate: args.rate.max(1),
+            events: making.events,
+            rate: making.rate.max(1),
             env,
             started: None,
             done: false,
@@ -264,113 +311,5 @@ impl Pilot {
             Target::Kafka(loader) => loader.send(&batch)?,
         }
         Ok(self.target.finish()?)
-    }
-}
-
-/// One file that is being read.
-struct Source {
-    file: String,
-    lines: Box<dyn BufRead>,
-    topic: u16,
-    partitions: u32,
-    /// The columns of the record's key.
-    key: Vec<String>,
-}
-
-/// Files of lines, each line a record.
-pub(super) struct Files {
-    target: Target,
-    open: Vec<Source>,
-    batch: Outgoing,
-    env: RealEnv,
-    unkeyed: u32,
-}
-
-impl Files {
-    fn new(args: &RunArgs, planned: &Planned, target: Target) -> Result<Self, Failure> {
-        let mut topics = Vec::new();
-        let mut open = Vec::new();
-        for (name, file) in &args.input {
-            let table = planned.pipeline.topics.iter().find(|t| t.table == *name || t.resource == *name);
-            let Some(table) = table else {
-                let known: Vec<&str> = planned.pipeline.topics.iter().map(|topic| &*topic.table).collect();
-                return Err(Failure::Refused(format!(
-                    "--input {name}=…: there is no table {name}, only {}",
-                    known.join(", ")
-                )));
-            };
-            let lines: Box<dyn BufRead> = if file == "-" {
-                Box::new(BufReader::new(std::io::stdin()))
-            } else {
-                let opened =
-                    File::open(file).map_err(|error| Failure::Refused(format!("--input {name}={file}: {error}")))?;
-                Box::new(BufReader::new(opened))
-            };
-            let key = table.contract.as_ref().map(|contract| contract.key.clone()).unwrap_or_default();
-            open.push(Source {
-                file: file.clone(),
-                lines,
-                topic: topics.len() as u16,
-                partitions: table.partitions,
-                key,
-            });
-            topics.push(table.topic.clone());
-        }
-        Ok(Self { target, open, batch: Outgoing::new(topics), env: RealEnv::new(), unkeyed: 0 })
-    }
-
-    /// Reads some lines of each file.
-    async fn step(&mut self) -> Result<(), FeedError> {
-        self.batch.clear();
-        let now_ms = self.env.now_ms();
-        let mut ended = Vec::new();
-        for (at, source) in self.open.iter_mut().enumerate() {
-            for _ in 0..STEP_RECORDS {
-                let mut line = Vec::new();
-                let read = source.lines.read_until(b'\n', &mut line);
-                if read.map_err(|error| FeedError::Read { file: source.file.clone(), error })? == 0 {
-                    ended.push(at);
-                    break;
-                }
-                let line = line.trim_ascii();
-                if line.is_empty() {
-                    continue;
-                }
-                let key = record_key(line, &source.key);
-                let partition = match &key {
-                    Some(key) => partition_of(key, source.partitions),
-                    None => {
-                        self.unkeyed = self.unkeyed.wrapping_add(1);
-                        self.unkeyed % source.partitions
-                    }
-                };
-                self.batch.push(source.topic, partition, now_ms, key.as_deref(), Some(line));
-            }
-        }
-        if !self.batch.is_empty() {
-            self.target.write(&self.batch).await?;
-        }
-        for at in ended.into_iter().rev() {
-            self.open.remove(at);
-        }
-        if self.open.is_empty() {
-            self.target.finish()?;
-        }
-        tokio::task::yield_now().await;
-        Ok(())
-    }
-}
-
-/// The record key of a JSON line, as the runtime writes keys: one column as its text, several as a JSON array. `None` when
-/// no key is declared or the line does not have it.
-fn record_key(line: &[u8], columns: &[String]) -> Option<Vec<u8>> {
-    let row: serde_json::Value = serde_json::from_slice(line).ok()?;
-    let values = columns.iter().map(|column| row.get(column)).collect::<Option<Vec<_>>>()?;
-    match &*values {
-        [] => None,
-        [serde_json::Value::Null] => None,
-        [serde_json::Value::String(text)] => Some(text.clone().into_bytes()),
-        [other] => Some(other.to_string().into_bytes()),
-        several => serde_json::to_vec(several).ok(),
     }
 }

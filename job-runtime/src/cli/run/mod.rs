@@ -5,7 +5,8 @@
 //!   └────────────── recount ───────────────────────────▲ (the pilot: is the result right?)
 //! ```
 
-mod feed;
+pub(super) mod feed;
+mod files;
 mod tail;
 
 use std::cell::{Cell, RefCell};
