@@ -213,10 +213,11 @@ pub(crate) fn initialise(config: &KafkaConfig, transactional_id: &str) -> Result
         let Err(error) = client.init_transactions(INITIALISE_SLICE) else { return Ok(client) };
         drain_events(&client);
         denied_in += u32::from(client.context().denied().is_some());
-        let goes_on =
-            matches!(&error, KafkaError::Transaction(it) if it.code() == Code::OperationTimedOut && !it.is_fatal());
+        // A slice that ends tells how the last attempt within it went: a coordinator that is not there yet, say.
+        let error = classify(&error, Action::Ask, &doing);
+        let goes_on = matches!(error, LogError::Unavailable(_));
         if !goes_on || slice >= slices || denied_in >= DENIED_SLICES {
-            return Err(client.context().explain(classify(&error, Action::Ask, &doing)));
+            return Err(client.context().explain(error));
         }
     }
 }
