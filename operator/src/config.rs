@@ -114,7 +114,7 @@ pub struct Config {
     pub topic_resync: Duration,
 
     /// How many resources of a kind are reconciled at once
-    #[arg(long, value_name = "NUMBER", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 }
 

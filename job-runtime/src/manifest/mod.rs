@@ -25,6 +25,7 @@
 mod diagnostics;
 mod job;
 mod kafka;
+mod known;
 mod node;
 mod object;
 mod pipeline;

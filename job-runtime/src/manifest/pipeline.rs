@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use freshet_crds::definition::{Definition, definitions};
 use freshet_engine::{OnBadRecord, OnLate};
 use freshet_log::StartPosition;
 use freshet_plan::{Column, EventTime, Format};
@@ -12,7 +11,7 @@ use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 use super::node::Place;
 use super::object::{self, Kind, Object};
 use super::sql_text::SqlText;
-use super::{Examined, Tables, job, rules, schema, topic};
+use super::{Examined, Tables, job, known, rules, schema, topic};
 
 /// A validated pipeline: every default filled in, every reference looked up.
 #[derive(Debug, Clone)]
@@ -180,9 +179,8 @@ pub(super) fn assemble_topics(mut objects: Vec<Object>, mut diagnostics: Diagnos
 
 /// Notes what is wrong with each resource by itself.
 fn check_each(objects: &[Object], diagnostics: &mut Diagnostics) {
-    let definitions = definitions();
     for object in objects {
-        for problem in check(object, &definitions) {
+        for problem in check(object) {
             diagnostics.push(problem);
         }
     }
@@ -209,18 +207,18 @@ fn resolve_topics(objects: &[&Object], diagnostics: &mut Diagnostics) -> Vec<Top
 }
 
 /// What is wrong with one resource.
-fn check(object: &Object, definitions: &[Definition]) -> Vec<Diagnostic> {
-    let Some(definition) = definitions.iter().find(|definition| definition.kind == object.kind.name()) else {
+fn check(object: &Object) -> Vec<Diagnostic> {
+    let Some(known) = known::definition(object.kind) else {
         return vec![object.error("kind", "this kind has no definition")];
     };
     let mut problems = object::check_metadata(object);
-    let mut shape = schema::check(object, definition.schema());
+    let mut shape = schema::check(object, known.definition.schema());
     shape.unreadable.extend(problems.iter().map(|problem| problem.field.clone()));
     let (more, explained) = match object.kind {
         Kind::Topic => topic::check(object),
         Kind::StreamJob => (job::check(object), Vec::new()),
     };
-    problems.extend(rules::check(object, definition.schema(), &shape, &explained));
+    problems.extend(rules::check(object, &known.rules, &shape, &explained));
     problems.extend(shape.problems);
     problems.extend(more);
     problems

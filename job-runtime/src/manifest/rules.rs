@@ -2,8 +2,7 @@
 //! the resource is created.
 
 use freshet_crds::rules::{self, CelRule};
-use kube_cel::{ErrorKind, Validator};
-use serde_json::Value as Json;
+use kube_cel::{CompiledSchema, ErrorKind, Validator};
 
 use super::diagnostics::Diagnostic;
 use super::object::Object;
@@ -11,8 +10,10 @@ use super::schema::Shape;
 
 /// What the rules find, beyond what `explained` has said already: the expressions of rules for whose
 /// breach another room has found words of its own.
-pub(super) fn check(object: &Object, schema: &Json, shape: &Shape, explained: &[&str]) -> Vec<Diagnostic> {
-    let Err(errors) = Validator::new().validate(schema, &object.node.to_json(), None) else { return Vec::new() };
+pub(super) fn check(object: &Object, rules: &CompiledSchema, shape: &Shape, explained: &[&str]) -> Vec<Diagnostic> {
+    let Err(errors) = Validator::new().validate_compiled(rules, &object.node.to_json(), None) else {
+        return Vec::new();
+    };
     let mut problems = Vec::new();
     for error in errors {
         let attached =

@@ -2,10 +2,10 @@
 //! server does, except that fields which it would silently drop are errors here.
 
 use freshet_crds::patterns;
-use regex::Regex;
 use serde_json::Value as Json;
 
 use super::diagnostics::Diagnostic;
+use super::known;
 use super::node::{Field, Node, Value};
 use super::object::Object;
 use super::suggest::nearest;
@@ -209,7 +209,7 @@ impl Checker<'_> {
             let message = format!("{length} characters are more than the {most} that are allowed");
             self.shape.add(self.object.error_at(node.place, path, message));
         } else if let Some(pattern) = schema["pattern"].as_str()
-            && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+            && !known::pattern(pattern).is_some_and(|pattern| pattern.is_match(text))
         {
             let known = patterns::ALL.iter().find(|known| known.regex == pattern);
             let wanted = known.map_or_else(|| format!("wanted: {pattern}"), |known| known.wanted.to_owned());
