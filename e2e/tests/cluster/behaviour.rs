@@ -56,7 +56,8 @@ fn a_stateful_set_is_served_by_name_and_address_and_guarded_by_its_budget() {
 
     // Names: of the Service, of a pod by its set, and of servers outside of the cluster.
     for host in ["web", &format!("web.{}.svc.cluster.local", namespace.name), "web-1.web-pods:8080"] {
-        let page = kubectl.exec("web-0", &["wget", "-q", "-O", "-", &format!("http://{host}/index.html")]);
+        let url = format!("http://{host}/index.html");
+        let page = kubectl.exec_once(&format!("{host} to be served"), "web-0", &["wget", "-q", "-O", "-", &url]);
         assert_eq!(page, "ok\n", "{host}");
     }
     let health = kubectl.exec("web-0", &["wget", "-q", "-S", "-O", "-", "http://s3.freshet-servers.svc:7070/health"]);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use freshet_e2e::cluster::{Address, Cluster, Extra, Pki, SharedCluster, wait_for};
 use freshet_e2e::install::POSTGRES_PROGRAMS;
@@ -18,20 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use crate::kubectl::Kubectl;
-
-/// No wait of these tests lasts longer, on whatever machine.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-fn wait<T>(what: &str, mut reached: impl FnMut() -> Result<T, String>) -> T {
-    let began = Instant::now();
-    loop {
-        match reached() {
-            Ok(found) => return found,
-            Err(why) => assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}, in vain: {why}"),
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
+use crate::{PATIENCE, wait};
 
 /// The cluster with an extra, and where that is. Who asks for it again starts nothing.
 fn with(extra: Extra) -> (Cluster, Address) {

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use freshet_e2e::install::{Cache, KubernetesProgram, installed_kubernetes};
 
+use crate::wait;
+
 /// Talks to one cluster, in one namespace.
 pub struct Kubectl {
     program: PathBuf,
@@ -35,10 +37,17 @@ impl Kubectl {
 
     /// The same, with `input` for its standard input.
     pub fn ok_with(&self, arguments: &[&str], input: &str) -> String {
+        self.tried(arguments, input).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// What it prints, or that it fails.
+    fn tried(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let output = self.run(arguments, input);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl {}: {errors}", arguments.join(" "));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        if !output.status.success() {
+            return Err(format!("kubectl {}: {errors}", arguments.join(" ")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// What it says when it is refused; it must be.
@@ -56,5 +65,11 @@ impl Kubectl {
     /// What a command in a pod prints.
     pub fn exec(&self, pod: &str, command: &[&str]) -> String {
         self.ok(&[&["exec", pod, "--"], command].concat())
+    }
+
+    /// What a command in a pod prints once it succeeds: names and addresses reach name servers and nodes a moment after
+    /// what they are of is ready.
+    pub fn exec_once(&self, what: &str, pod: &str, command: &[&str]) -> String {
+        wait(what, || self.tried(&[&["exec", pod, "--"], command].concat(), ""))
     }
 }

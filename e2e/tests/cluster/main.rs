@@ -6,3 +6,19 @@ mod behaviour;
 mod extras;
 mod kubectl;
 mod life;
+
+use std::time::{Duration, Instant};
+
+/// No wait of these tests lasts longer, on whatever machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn wait<T>(what: &str, mut reached: impl FnMut() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match reached() {
+            Ok(found) => return found,
+            Err(why) => assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}, in vain: {why}"),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
