@@ -53,9 +53,9 @@ pub enum Grouping {
 pub enum Frame {
     /// Side by side.
     Tumble,
-    /// Every [`SLIDE_MS`].
+    /// Every `SLIDE_MS`.
     Hop,
-    /// By [`STEP_MS`].
+    /// By `STEP_MS`.
     Cumulate,
 }
 
