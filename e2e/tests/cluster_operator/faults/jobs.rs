@@ -147,7 +147,7 @@ pub fn faults() -> Vec<Fault> {
             before: NOTHING,
             happens: |stage| {
                 // Enough to begin, not enough to read a plan.
-                let memory = json!({"memory": "12Mi"});
+                let memory = json!({"memory": "8Mi"});
                 let little = json!({"template": {"resources": {"requests": memory, "limits": memory}}});
                 applied(stage, little, json!({"template": {"resources": null}}))
             },
