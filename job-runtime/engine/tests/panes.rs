@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::recount::{recount, recount_all, results, stream};
-use common::stages::{Action, PARTITIONS, Stages, UPSTREAM, action, with_end};
+use common::stages::{Stages, UPSTREAM, action, with_end};
 use common::*;
 use freshet_plan::{Plan, Window, WindowAggregate};
 use proptest::prelude::*;
@@ -105,28 +105,7 @@ proptest! {
         let program = program(&plan(window), 0, &context);
         let mut driven = Driven::new(&program, 0, &context);
         let payments: Vec<Payment> = payments.into_iter().chain([Payment::new("last", 1, 100_000)]).collect();
-        let (mut position, mut committed, mut crashes) = (0, 0, 0);
-        let mut steps = steps.iter().cycle();
-        while position < payments.len() {
-            let (size, then, replay) = *steps.next().expect("cycle");
-            let next = payments.len().min(position + size);
-            let batch = common::payments(position as i64, &payments[position..next]);
-            driven.task.process(&batch, 0, &mut driven.out).expect("good records");
-            position = next;
-            match then {
-                0 => {}
-                1 if crashes < 20 => {
-                    crashes += 1;
-                    driven.crash(&program, replay);
-                    position = committed;
-                }
-                _ => {
-                    driven.commit();
-                    committed = position;
-                }
-            }
-        }
-        driven.commit();
+        driven.through(&program, &payments, &steps);
         let (expected, _) = recount(&payments, holding(window));
         prop_assert_eq!(sorted(results(&driven.committed)), sorted(expected));
         let stored: BTreeSet<Vec<u8>> = driven.stored.rows.keys().filter(|(operator, _)| operator == OPERATOR).map(|(_, key)| key.clone()).collect();
@@ -150,14 +129,7 @@ proptest! {
         // The closing records' own windows never close.
         let expected: Vec<String> = recount_all(&input, holding(window)).into_iter().filter(|row| !row.contains("\"account\":\"end\"")).collect();
         let mut stages = Stages::new(&two_stages(aggregate_over(window)), input);
-        for Action { upstream, task, records, size, crash } in actions {
-            if upstream {
-                stages.read(task, records, size, crash);
-            } else {
-                stages.merge(task % PARTITIONS as usize, records, size, crash);
-            }
-        }
-        stages.finish();
+        stages.act(actions);
         prop_assert_eq!(stages.late().1, 0);
         prop_assert_eq!(stages.results(), sorted(expected));
     }

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::stages::{Action, PARTITIONS, Stages, UPSTREAM, action, with_end};
+use common::stages::{Stages, UPSTREAM, action, with_end};
 use common::*;
 use freshet_plan::{AggregateFunction, Plan};
 use proptest::prelude::*;
@@ -44,14 +44,7 @@ proptest! {
         expected.sort();
 
         let mut stages = Stages::new(&two_stages(aggregate), with_end(input));
-        for Action { upstream, task, records, size, crash } in actions {
-            if upstream {
-                stages.read(task, records, size, crash);
-            } else {
-                stages.merge(task % PARTITIONS as usize, records, size, crash);
-            }
-        }
-        stages.finish();
+        stages.act(actions);
         prop_assert_eq!(stages.late(), (0, 0));
         prop_assert_eq!(stages.results(), expected);
     }

@@ -72,30 +72,7 @@ proptest! {
         let context = context(1, 1);
         let program = program(&plan(), 0, &context);
         let mut driven = Driven::new(&program, 0, &context);
-        let (mut position, mut committed) = (0, 0);
-        let mut steps = steps.iter().cycle();
-        // Every crash moves back to the commit, so a run must be allowed to go on for a while.
-        let mut crashes = 0;
-        while position < payments.len() {
-            let (size, then, replay) = *steps.next().expect("cycle");
-            let next = payments.len().min(position + size);
-            let batch = common::payments(position as i64, &payments[position..next]);
-            driven.task.process(&batch, 0, &mut driven.out).expect("good records");
-            position = next;
-            match then {
-                0 => {}
-                1 if crashes < 20 => {
-                    crashes += 1;
-                    driven.crash(&program, replay);
-                    position = committed;
-                }
-                _ => {
-                    driven.commit();
-                    committed = position;
-                }
-            }
-        }
-        driven.commit();
+        driven.through(&program, &payments, &steps);
         let (mut expected, _) = recount(&payments);
         let mut found = results(&driven.committed);
         expected.sort();

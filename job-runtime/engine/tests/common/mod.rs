@@ -317,6 +317,34 @@ impl Driven {
         self.out.clear();
     }
 
+    /// Processes all of `payments` by `steps`, again and again: so many records at once, and then nothing, a crash (with
+    /// deltas replayed, or from a merged base) or a commit. Ends with a commit.
+    pub fn through(&mut self, program: &StageProgram, payments: &[Payment], steps: &[(usize, u8, bool)]) {
+        // Every crash moves back to the commit, so a run must be allowed to go on for a while.
+        let (mut position, mut committed, mut crashes) = (0, 0, 0);
+        let mut steps = steps.iter().cycle();
+        while position < payments.len() {
+            let (size, then, replay) = *steps.next().expect("cycle");
+            let next = payments.len().min(position + size);
+            let batch = self::payments(position as i64, &payments[position..next]);
+            self.task.process(&batch, 0, &mut self.out).expect("good records");
+            position = next;
+            match then {
+                0 => {}
+                1 if crashes < 20 => {
+                    crashes += 1;
+                    self.crash(program, replay);
+                    position = committed;
+                }
+                _ => {
+                    self.commit();
+                    committed = position;
+                }
+            }
+        }
+        self.commit();
+    }
+
     /// Throws away what did not commit and begins anew from what did.
     pub fn crash(&mut self, program: &StageProgram, replay: bool) {
         let task = program.task(self.task.partition());

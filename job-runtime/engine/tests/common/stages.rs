@@ -78,6 +78,18 @@ impl Stages {
         self.merged[task] = to;
     }
 
+    /// Does `actions`, one after another, and then whatever is left.
+    pub fn act(&mut self, actions: Vec<Action>) {
+        for Action { upstream, task, records, size, crash } in actions {
+            if upstream {
+                self.read(task, records, size, crash);
+            } else {
+                self.merge(task % PARTITIONS as usize, records, size, crash);
+            }
+        }
+        self.finish();
+    }
+
     /// Reads whatever is left.
     pub fn finish(&mut self) {
         for task in 0..self.upstream.len() {
