@@ -104,6 +104,12 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
+/// The condition of this type, where it is True.
+#[must_use]
+pub fn holding<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    find(conditions, type_).filter(|found| found.status == "True")
+}
+
 /// A message is at most 32 KiB by the API's convention; ours are kept shorter, for people.
 fn limited(mut message: String) -> String {
     const MOST: usize = 2_048;

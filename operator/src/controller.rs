@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::clock::{self, Clock};
-use crate::conditions::find;
+use crate::conditions::holding;
 use crate::metrics::{Metrics, Outcome};
 use crate::run::asked;
 use crate::watch::{Change, Watched};
@@ -182,7 +182,7 @@ pub async fn counted<K>(kind: &'static str, watched: &Watched<K>, conditions: fn
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let is_ready = |object: &Arc<K>| find(conditions(object), condition::READY).is_some_and(|it| it.status == "True");
+    let is_ready = |object: &Arc<K>| holding(conditions(object), condition::READY).is_some();
     loop {
         let all = watched.store.state();
         let ready = all.iter().filter(|object| is_ready(object)).count();

@@ -12,7 +12,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use serde_json::Value;
 
 use super::build::differs;
-use crate::conditions::find;
+use crate::conditions::holding;
 
 /// Whether a StatefulSet that was as `actual` replaces its pods to become as `desired`.
 #[must_use]
@@ -26,8 +26,8 @@ pub fn begins(desired: &Value, actual: &Value) -> bool {
 pub fn is_under_way(set: &StatefulSet, before: Option<&StreamJobStatus>) -> bool {
     let Some(status) = &set.status else { return false };
     let unseen = status.observed_generation.is_some_and(|seen| Some(seen) < set.metadata.generation);
-    let said = before.and_then(|before| find(&before.conditions, condition::RECONCILING));
-    let said = said.is_some_and(|it| it.status == "True" && it.reason == RESTARTING.name);
+    let said = before.and_then(|before| holding(&before.conditions, condition::RECONCILING));
+    let said = said.is_some_and(|it| it.reason == RESTARTING.name);
     status.current_revision != status.update_revision || unseen && said
 }
 

@@ -232,8 +232,7 @@ pub fn decide_ending(wanted: &Wanted, facts: &FactsOfDeletion) -> Ending {
         let jobs = facts.used_by.clone();
         return if facts.deadline_passed { Ending::LetGo(Kept::InUse(jobs)) } else { Ending::Wait(jobs) };
     }
-    let observed = wanted.management == ManagementPolicy::Observe;
-    if observed || wanted.deletion == DeletionPolicy::Retain {
+    if stays_as_asked(wanted.management, wanted.deletion) {
         return Ending::LetGo(Kept::AsAsked);
     }
     if facts.known.is_none() && !facts.creating {
@@ -251,14 +250,19 @@ pub fn decide_ending(wanted: &Wanted, facts: &FactsOfDeletion) -> Ending {
 pub fn decide_ending_unreached(topic: &Topic, invalid: &Invalid, deadline_passed: bool) -> Option<Kept> {
     let status = topic.status.as_ref();
     let taken = status.is_some_and(|status| status.topic_id.is_some()) || is_creating(status);
-    let observed = topic.spec.management_policy == Some(ManagementPolicy::Observe);
-    match topic.spec.deletion_policy.unwrap_or_default() {
-        _ if !taken => Some(Kept::NeverTaken),
-        DeletionPolicy::Delete if observed => Some(Kept::AsAsked),
-        DeletionPolicy::Delete if deadline_passed => Some(Kept::NotDeleted(invalid.to_string())),
-        DeletionPolicy::Delete => None,
-        DeletionPolicy::Retain => Some(Kept::AsAsked),
+    if !taken {
+        return Some(Kept::NeverTaken);
     }
+    let spec = &topic.spec;
+    if stays_as_asked(spec.management_policy.unwrap_or_default(), spec.deletion_policy.unwrap_or_default()) {
+        return Some(Kept::AsAsked);
+    }
+    deadline_passed.then(|| Kept::NotDeleted(invalid.to_string()))
+}
+
+/// Whether the Kafka topic outlives its Topic: nothing may be written, or nobody asks for it to go.
+fn stays_as_asked(management: ManagementPolicy, deletion: DeletionPolicy) -> bool {
+    management == ManagementPolicy::Observe || deletion == DeletionPolicy::Retain
 }
 
 fn new_topic(wanted: &Wanted) -> NewTopic {

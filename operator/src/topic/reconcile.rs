@@ -535,8 +535,7 @@ fn next_look(now_ms: i64, period: Duration, seed: u64) -> Duration {
 /// Whether a person had to change something when it was last looked.
 fn refused_before(status: Option<&TopicStatus>) -> bool {
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let stalled = crate::conditions::find(conditions, freshet_crds::reasons::condition::STALLED);
-    stalled.is_some_and(|found| found.status == "True")
+    crate::conditions::holding(conditions, freshet_crds::reasons::condition::STALLED).is_some()
 }
 
 fn uid(topic: &Topic) -> String {

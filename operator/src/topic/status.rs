@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::decide::{KafkaTopic, Refusal};
 use super::difference::range;
 use super::wanted::{Invalid, Wanted};
-use crate::conditions::{Fact, Verdict};
+use crate::conditions::{Fact, Verdict, holding};
 
 /// How a pass ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,9 +116,9 @@ pub fn status(
 #[must_use]
 pub fn is_creating(status: Option<&TopicStatus>) -> bool {
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let reconciling = crate::conditions::find(conditions, reasons::condition::RECONCILING);
+    let reconciling = holding(conditions, reasons::condition::RECONCILING);
     status.is_some_and(|status| status.topic_id.is_none())
-        && reconciling.is_some_and(|found| found.status == "True" && found.reason == reasons::CREATING.name)
+        && reconciling.is_some_and(|found| found.reason == reasons::CREATING.name)
 }
 
 /// What the conditions say.
