@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use freshet_crds::control::{PreflightReport, Restored, WorkerPhase, WorkerStatus};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
@@ -38,6 +40,20 @@ pub fn passed(generation: u64, slots: u32, changed: bool) -> PreflightReport {
 #[must_use]
 pub fn refused(reason: String, message: String) -> PreflightReport {
     PreflightReport { ok: false, reason, message, runtime_version: VERSION.to_owned(), ..PreflightReport::default() }
+}
+
+/// The slots that a preflight's Job is told to hand out.
+#[must_use]
+pub fn slots(job: &Job) -> Option<u32> {
+    let containers = job.spec.as_ref()?.template.spec.as_ref()?.containers.first()?;
+    let args = containers.args.as_ref()?;
+    args.iter().skip_while(|arg| *arg != "--slots").nth(1)?.parse().ok()
+}
+
+/// Whether a request to a worker's control server shows `token`.
+#[must_use]
+pub fn knows(headers: &HeaderMap, token: &str) -> bool {
+    headers.get(AUTHORIZATION).is_some_and(|given| given.as_bytes() == format!("Bearer {token}").as_bytes())
 }
 
 /// The pod of a Job, and its name.

@@ -132,10 +132,7 @@ impl Shared {
     async fn preflight(&self, job: &Job) -> Result<(), kube::Error> {
         let ended = job.status.as_ref().is_some_and(|status| status.conditions.is_some());
         let (Some(name), false) = (job.labels().get(INSTANCE), ended) else { return Ok(()) };
-        let args = job.spec.iter().flat_map(|spec| spec.template.spec.iter()).flat_map(|spec| &spec.containers);
-        let args: Vec<String> = args.flat_map(|container| container.args.clone().unwrap_or_default()).collect();
-        let slots = args.iter().skip_while(|arg| *arg != "--slots").nth(1).and_then(|slots| slots.parse().ok());
-        let slots = slots.unwrap_or(1);
+        let slots = fakes::slots(job).unwrap_or(1);
         let generation = {
             let mut jobs = lock(&self.jobs);
             let number = jobs.get(name).map_or(0, |generation| generation.number) + 1;
@@ -208,8 +205,7 @@ struct Worker {
 }
 
 async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Json<WorkerStatus>, StatusCode> {
-    let known = format!("Bearer {}", worker.token);
-    if headers.get("authorization").is_none_or(|given| given.as_bytes() != known.as_bytes()) {
+    if !fakes::knows(&headers, &worker.token) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let generation = lock(&worker.shared.jobs).get(&worker.job).copied();

@@ -128,7 +128,7 @@ fn a_transaction_that_the_broker_timed_out_is_fenced() {
     run(async {
         let mut config = config();
         config.transaction_timeout = Duration::from_secs(1);
-        let log = freshet_kafka::KafkaLog::connect(config, env()).unwrap();
+        let log = KafkaLog::connect(config, env()).unwrap();
         let topic = topic(&log, "timed-out", 1).await;
         let partition = TopicPartition::new(&topic, 0);
         let mut producer = log.producer(&unique("tx")).await.unwrap();
@@ -195,7 +195,7 @@ fn a_full_queue_takes_a_part_and_the_rest_after_it_drained() {
     run(async {
         let mut config = config();
         config.send_buffer_bytes = 1 << 20;
-        let log = freshet_kafka::KafkaLog::connect(config, env()).unwrap();
+        let log = KafkaLog::connect(config, env()).unwrap();
         let topic = topic(&log, "full", 1).await;
         let mut producer = log.producer(&unique("tx")).await.unwrap();
         let mut batch = Outgoing::new(vec![topic.clone()]);
@@ -233,7 +233,7 @@ fn a_full_queue_takes_a_part_and_the_rest_after_it_drained() {
 #[test]
 fn what_can_never_be_written_is_refused_at_once() {
     run(async {
-        let log = freshet_kafka::KafkaLog::connect(impatient(), env()).unwrap();
+        let log = KafkaLog::connect(impatient(), env()).unwrap();
         let mut producer = log.producer(&unique("tx")).await.unwrap();
         let missing = unique("missing");
         producer.begin().unwrap();

@@ -101,8 +101,7 @@ impl Fakes {
         let volumes = template.spec.as_ref().unwrap().volumes.clone().unwrap_or_default();
         let map = volumes.iter().find_map(|volume| volume.config_map.as_ref()).map(|map| map.name.clone()).unwrap();
         let manifests = self.api::<ConfigMap>().get(&map).await?.data.unwrap_or_default()["job.yaml"].clone();
-        let args = template.spec.as_ref().unwrap().containers[0].args.clone().unwrap();
-        let slots: u32 = args.iter().skip_while(|arg| *arg != "--slots").nth(1).unwrap().parse().unwrap();
+        let slots = fakes::slots(job).unwrap();
         let report = {
             let mut said = self.said.lock().unwrap();
             if let Some((reason, message)) = said.refuse.clone() {
@@ -256,16 +255,8 @@ struct Worker {
     said: Arc<Mutex<Said>>,
 }
 
-impl Worker {
-    fn knows(&self, headers: &HeaderMap) -> bool {
-        headers
-            .get("authorization")
-            .is_some_and(|value| value.as_bytes() == format!("Bearer {}", self.token).as_bytes())
-    }
-}
-
 async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Json<WorkerStatus>, StatusCode> {
-    if !worker.knows(&headers) {
+    if !fakes::knows(&headers, &worker.token) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let said = worker.said.lock().unwrap();
@@ -279,7 +270,7 @@ async fn assign(
     headers: HeaderMap,
     Json(request): Json<AssignmentRequest>,
 ) -> Result<Json<Assignment>, StatusCode> {
-    if !worker.knows(&headers) {
+    if !fakes::knows(&headers, &worker.token) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let mut said = worker.said.lock().unwrap();
