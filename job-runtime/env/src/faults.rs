@@ -56,6 +56,10 @@ pub enum PlantedBug {
     KeepTasksAcrossPlans,
     /// A window that shares its panes with others is merged without the last of them.
     ForgetPane,
+    /// A row that joins two sessions loses what the later of them had.
+    ForgetJoinedSession,
+    /// A session ends a gap after its first row, whatever came after that.
+    EndSessionAtFirstGap,
 }
 
 impl PlantedBug {
@@ -85,6 +89,8 @@ impl PlantedBug {
         Self::ReuseRetiredIds,
         Self::KeepTasksAcrossPlans,
         Self::ForgetPane,
+        Self::ForgetJoinedSession,
+        Self::EndSessionAtFirstGap,
     ];
 }
 

@@ -138,6 +138,7 @@ fn tree_state(text: &mut String, aggregate: &WindowAggregate) {
     let (version, names) = (aggregate.state_version, group_names(aggregate));
     let pane = match aggregate.window {
         Window::Tumble { .. } => "window".to_owned(),
+        Window::Session { .. } => "session".to_owned(),
         window => format!("pane of {}", duration(window.pane_ms())),
     };
     line(text, 3, &format!("state v{version} by {names} and {pane}"));
@@ -187,6 +188,7 @@ fn window(window: Window) -> String {
         Window::Cumulate { size_ms, step_ms, offset_ms } => {
             (format!("cumulating windows of {} by {}", duration(size_ms), duration(step_ms)), offset_ms)
         }
+        Window::Session { gap_ms } => (format!("sessions with gaps up to {}", duration(gap_ms)), 0),
     };
     if offset_ms == 0 { kind } else { format!("{kind} shifted by {}", duration(offset_ms)) }
 }

@@ -160,6 +160,7 @@ impl Planner<'_> {
                 found.push(key);
             }
         }
+        self.keys_of_sessions(relation, &found)?;
         found.sort_by(|a, b| a.text.cmp(&b.text));
         Ok(found)
     }

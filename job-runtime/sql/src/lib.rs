@@ -16,7 +16,7 @@
 //! `INSERT INTO t [(columns)] SELECT … FROM …` statements, separated by `;`, in Flink SQL's spelling. FROM is one
 //! table, a derived table or a common table expression over one, or an event-time window over one:
 //! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` or, shorter, `TUMBLE(t, ts, INTERVAL '10 seconds')`,
-//! and HOP and CUMULATE in the same forms.
+//! and HOP and CUMULATE in the same forms; `SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)`.
 //! A window adds the columns `window_start`, `window_end` and `window_time` (TIMESTAMP(3)); its rows are grouped by
 //! the first two and by any expressions, with COUNT, SUM, MIN, MAX and AVG, each with DISTINCT and FILTER.
 //!
@@ -53,6 +53,7 @@ mod refuse;
 mod refuse_expr;
 mod relation;
 mod select;
+mod sessions;
 mod sink;
 mod stages;
 mod walk;

@@ -13,7 +13,7 @@ use sqlparser::tokenizer::Span;
 use crate::aggregate::Grouping;
 use crate::arrow_types::to_arrow;
 use crate::bind::fields;
-use crate::error::{Outcome, Site};
+use crate::error::{Outcome, Site, all};
 use crate::names::{Found, look_up, suggestion};
 use crate::refuse::{self, Refusals};
 use crate::select::Planner;
@@ -60,6 +60,8 @@ pub(crate) struct Relation {
     pub(crate) filters: Vec<Typed>,
     /// The window, and where it was written.
     pub(crate) window: Option<(Window, Span)>,
+    /// What a window of sessions is made by: rows with different values are never in one.
+    pub(crate) partition: Vec<Typed>,
     /// How rows are grouped; `having` and `columns` are then over its output.
     pub(crate) grouping: Option<Grouping>,
     /// Conditions on the groups.
@@ -80,6 +82,7 @@ impl Relation {
             base,
             filters: Vec::new(),
             window: None,
+            partition: Vec::new(),
             grouping: None,
             having: Vec::new(),
         }
@@ -260,14 +263,7 @@ impl Planner<'_> {
     }
 
     fn windowed(&self, name: &ObjectName, args: &[sqlparser::ast::FunctionArg], named: &Named) -> Outcome<Relation> {
-        if !windows::is_window(name) {
-            return Err(self
-                .site
-                .error(name.span(), format!("there is no table function `{name}`"))
-                .help("there are TUMBLE, HOP and CUMULATE: write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)")
-                .into());
-        }
-        let WindowCall { table, time, window, span } = windows::window_call(self.site, name, args)?;
+        let WindowCall { table, partition, time, window, span } = windows::window_call(self.site, name, args)?;
         let mut relation = self.by_name(&table, named)?;
         if relation.window.is_some() || relation.grouping.is_some() {
             return Err(self
@@ -288,6 +284,7 @@ impl Planner<'_> {
                 ))
                 .into());
         }
+        relation.partition = all(partition.iter().map(|column| self.partition_column(&relation, &table, column)))?;
         let window_fields = WINDOW_COLUMNS.map(|(_, inner)| Field::new(inner, WINDOW_TYPE, false));
         relation.base = fields(relation.base.iter().map(|field| field.as_ref().clone()).chain(window_fields.clone()));
         for ((outer, _), field) in WINDOW_COLUMNS.iter().zip(&window_fields) {
@@ -295,6 +292,19 @@ impl Planner<'_> {
         }
         relation.window = Some((window, span));
         Ok(relation)
+    }
+
+    /// A column behind PARTITION BY.
+    fn partition_column(&self, relation: &Relation, table: &Ident, column: &Ident) -> Outcome<Typed> {
+        let names = || relation.columns.iter().map(|column| column.name.as_str());
+        if let Found::One(at) = look_up(column, names()) {
+            return Ok(Typed { span: column.span, ..relation.columns[at].value.clone() });
+        }
+        let help = match suggestion(&column.value, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its columns are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        Err(self.site.error(column.span, format!("`{table}` has no column `{}`", column.value)).help(help).into())
     }
 
     /// Windows go by the topic's event time and by nothing else.

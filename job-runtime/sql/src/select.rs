@@ -99,6 +99,7 @@ impl Planner<'_> {
                     .help("put the condition into HAVING")
                     .into());
             }
+            self.before_sessions(&condition, &relation)?;
             if relation.grouping.is_some() { &mut relation.having } else { &mut relation.filters }.push(condition);
         }
 

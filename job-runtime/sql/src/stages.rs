@@ -338,13 +338,14 @@ fn schema(columns: &arrow_schema::Fields) -> Result<DFSchema, String> {
 }
 
 /// The rows of an internal topic: the group, the start of its pane (which is `window_start` where windows don't
-/// overlap; where they do, the end of the first window that counts them follows), and the partial state of each
+/// overlap; where they do, the end of the first window that counts them follows; of sessions start and end), and the partial state of each
 /// aggregate in the operator's own encoding.
 fn internal_columns(aggregate: &WindowAggregate) -> Vec<Column> {
     let mut columns = aggregate.group_columns.clone();
     let times = match aggregate.window {
         Window::Hop { size_ms, slide_ms, .. } if slide_ms < size_ms => &["pane_start", "first_end"][..],
         Window::Cumulate { .. } => &["pane_start"],
+        Window::Session { .. } => &[WINDOW_COLUMNS[0].0, WINDOW_COLUMNS[1].0],
         Window::Tumble { .. } | Window::Hop { .. } => &[WINDOW_COLUMNS[0].0],
     };
     columns.extend(times.iter().map(|name| Column::required(*name, DataType::Timestamp(3))));

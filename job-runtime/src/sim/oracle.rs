@@ -10,7 +10,7 @@ use freshet_log::model::{ModelBroker, StoredRecord};
 use serde_json::{Value, json};
 
 use super::input::{InputRecord, Meaning};
-use super::plans::{COPIES, DEAD, DISORDER_MS, Grouping, LATE, PAYMENTS, Shape, TOTALS};
+use super::plans::{COPIES, DEAD, DISORDER_MS, Frame, Grouping, LATE, PAYMENTS, Shape, TOTALS};
 
 /// A record of the input, by where it was written.
 #[derive(Debug, Clone)]
@@ -74,6 +74,35 @@ struct Total {
     others: BTreeSet<String>,
 }
 
+impl Total {
+    fn add(&mut self, other: Self) {
+        self.n += other.n;
+        self.total += other.total;
+        self.least = self.least.into_iter().chain(other.least).min();
+        self.others.extend(other.others);
+    }
+}
+
+/// Totals by the life of their statement, their group, and their window.
+type Totals = BTreeMap<(usize, String, (i64, i64)), Total>;
+
+/// Sessions out of single payments, each of which lasts for a gap: one goes on where the next begins no later than it ends.
+fn sessions(payments: Totals) -> Totals {
+    let mut sessions = Totals::new();
+    let mut last: Option<((usize, String, (i64, i64)), Total)> = None;
+    for ((life, group, (start, end)), total) in payments {
+        match &mut last {
+            Some((key, session)) if (key.0, &key.1) == (life, &group) && start <= key.2.1 => {
+                key.2.1 = end;
+                session.add(total);
+            }
+            _ => sessions.extend(last.replace(((life, group, (start, end)), total))),
+        }
+    }
+    sessions.extend(last);
+    sessions
+}
+
 /// A life of a statement: from an era that has it to one that has not. One that comes back begins with nothing.
 fn lives(eras: &[Era]) -> Vec<usize> {
     let mut life = 0;
@@ -88,7 +117,7 @@ fn lives(eras: &[Era]) -> Vec<usize> {
 /// Counts the input again.
 pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
     let mut expected = Expected::default();
-    let mut windows: BTreeMap<(usize, String, (i64, i64)), Total> = BTreeMap::new();
+    let mut windows = Totals::new();
     let mut horizon = i64::MIN;
     let lives = lives(eras);
     let groupings: BTreeMap<usize, Grouping> =
@@ -114,7 +143,10 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 expected.copies.entry(payment.account.clone()).or_default().push(row.to_string());
             }
             let mut open = shape.windows(payment.time_ms);
-            open.retain(|(_, end)| end - 1 > watermark);
+            match shape.frame {
+                Frame::Session => open.retain(|(start, _)| *start > watermark),
+                _ => open.retain(|(_, end)| end - 1 > watermark),
+            }
             watermark = watermark.max(payment.time_ms - DISORDER_MS - 1);
             let Some(grouping) = shape.totals else { continue };
             if open.is_empty() {
@@ -137,7 +169,8 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
         }
         horizon = horizon.max(watermark);
     }
-    for ((life, group, (start, end)), total) in windows {
+    let in_sessions = eras.last().is_some_and(|era| era.shape.frame == Frame::Session);
+    for ((life, group, (start, end)), total) in if in_sessions { sessions(windows) } else { windows } {
         // The windows of the closing records themselves never close.
         if end - 1 <= horizon {
             let grouped = match groupings.get(&life) {

@@ -27,6 +27,8 @@ pub(super) const WINDOW_MS: i64 = 10_000;
 pub(super) const SLIDE_MS: i64 = 4_000;
 /// What each window is longer than the one before, where they cumulate.
 pub(super) const STEP_MS: i64 = 2_500;
+/// The longest time between two payments of a session that follow one another.
+pub(super) const GAP_MS: i64 = 2_000;
 /// How far behind the newest record an on-time one may be.
 pub(super) const DISORDER_MS: i64 = 3_000;
 /// How long a partition stays at its end before it counts as idle, in scenarios with idle partitions.
@@ -57,6 +59,8 @@ pub enum Frame {
     Hop,
     /// By `STEP_MS`.
     Cumulate,
+    /// Sessions with gaps up to `GAP_MS`.
+    Session,
 }
 
 /// What a job computes.
@@ -127,6 +131,7 @@ fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
             Frame::Tumble => Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
             Frame::Hop => Window::Hop { size_ms: WINDOW_MS, slide_ms: SLIDE_MS, offset_ms: 0 },
             Frame::Cumulate => Window::Cumulate { size_ms: WINDOW_MS, step_ms: STEP_MS, offset_ms: 0 },
+            Frame::Session => Window::Session { gap_ms: GAP_MS },
         },
         time_column: TIME,
         group: vec![group],
@@ -142,7 +147,7 @@ fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
 }
 
 impl Shape {
-    /// The windows that hold `time_ms`: their starts and ends.
+    /// The windows that hold `time_ms`: their starts and ends. Of sessions, what a payment at that time would be alone.
     pub(super) fn windows(self, time_ms: i64) -> Vec<(i64, i64)> {
         let last = |every: i64| time_ms.div_euclid(every) * every;
         match self.frame {
@@ -155,6 +160,7 @@ impl Shape {
                 let ends = (1..=WINDOW_MS / STEP_MS).map(|n| last(WINDOW_MS) + n * STEP_MS);
                 ends.filter(|end| *end > time_ms).map(|end| (last(WINDOW_MS), end)).collect()
             }
+            Frame::Session => vec![(time_ms, time_ms + GAP_MS)],
         }
     }
 }

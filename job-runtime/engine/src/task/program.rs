@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use freshet_plan::{
     Chain, Column, DataType, Input, Output, PLAN_VERSION, Plan, RepartitionSource, Stage, Step, TopicSink, TopicSource,
+    Window,
 };
 
 use super::dead_letter::{DeadLetters, OutputPlace};
@@ -20,7 +21,7 @@ use crate::operator::project::Project;
 use crate::operator::window_aggregate::WindowAggregateOperator;
 use crate::operator::window_combine::WindowCombineOperator;
 use crate::operator::window_merge::WindowMergeOperator;
-use crate::operator::{Operator, Sink, WindowSpec};
+use crate::operator::{self, Operator, SessionSpec, Sink, WindowSpec};
 use crate::repartition::FORMAT_VERSION;
 use crate::types::arrow_schema;
 use crate::watermark::{CombinedWatermark, SourceWatermark};
@@ -49,6 +50,8 @@ enum StepProgram {
     WindowAggregate(Arc<WindowSpec>),
     WindowCombine(Arc<WindowSpec>),
     WindowMerge(Arc<WindowSpec>),
+    /// Any of the three over sessions.
+    Sessions(Step, Arc<SessionSpec>),
 }
 
 enum SinkProgram {
@@ -244,7 +247,13 @@ impl StepProgram {
         let columns = match (step, flow) {
             (Step::WindowMerge(aggregate), Flow::Partials(operator)) if operator == aggregate.id => {
                 let columns = aggregate.output_columns();
-                return Ok((Self::WindowMerge(Arc::new(WindowSpec::new(aggregate)?)), Flow::Rows(columns)));
+                let merge = match aggregate.window {
+                    Window::Session { .. } => {
+                        Self::Sessions(step.clone(), Arc::new(SessionSpec::of_sessions(aggregate)?))
+                    }
+                    _ => Self::WindowMerge(Arc::new(WindowSpec::new(aggregate)?)),
+                };
+                return Ok((merge, Flow::Rows(columns)));
             }
             (Step::WindowMerge(aggregate), _) => {
                 return refuse(format!(
@@ -270,6 +279,17 @@ impl StepProgram {
                     projected.iter().map(|c| Column::new(&c.name, c.data_type.clone())).collect();
                 (Self::Project(compiled, arrow_schema(&columns)), Flow::Rows(columns))
             }
+            Step::WindowAggregate(aggregate) | Step::WindowCombine(aggregate)
+                if matches!(aggregate.window, Window::Session { .. }) =>
+            {
+                let spec = SessionSpec::of_sessions(aggregate)?;
+                spec.check_input(&columns)?;
+                let behind = match step {
+                    Step::WindowCombine(_) => Flow::Partials(aggregate.id.clone()),
+                    _ => Flow::Rows(aggregate.output_columns()),
+                };
+                (Self::Sessions(step.clone(), Arc::new(spec)), behind)
+            }
             Step::WindowAggregate(aggregate) => {
                 let spec = WindowSpec::new(aggregate)?;
                 spec.check_input(&columns)?;
@@ -291,6 +311,7 @@ impl StepProgram {
             Self::WindowAggregate(spec) => Box::new(WindowAggregateOperator::new(spec.clone())),
             Self::WindowCombine(spec) => Box::new(WindowCombineOperator::new(spec.clone())),
             Self::WindowMerge(spec) => Box::new(WindowMergeOperator::new(spec.clone())),
+            Self::Sessions(step, spec) => operator::of_sessions(step, spec.clone()),
         }
     }
 }
