@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use freshet_crds::control::{ASSIGNMENT_PATH, Assignment, AssignmentRequest, CONTROL_PORT, STATUS_PATH, WorkerStatus};
@@ -255,14 +256,14 @@ struct Worker {
     said: Arc<Mutex<Said>>,
 }
 
-async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Json<WorkerStatus>, StatusCode> {
+async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Response, StatusCode> {
     if !fakes::knows(&headers, &worker.token) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let said = worker.said.lock().unwrap();
     let slots = said.generations.last().copied().unwrap_or(0);
     let well = fakes::well(worker.ordinal, said.generations.len() as u64, slots);
-    Ok(Json(WorkerStatus { progressing: !said.stuck.contains(&worker.ordinal), ..well }))
+    Ok(fakes::answer(&headers, &WorkerStatus { progressing: !said.stuck.contains(&worker.ordinal), ..well }))
 }
 
 async fn assign(
