@@ -217,6 +217,28 @@ fn every_record_comes_once_in_the_order_of_its_partition() {
 }
 
 #[test]
+fn several_topics_are_read_together() {
+    within_a_minute(async {
+        let world = World::new();
+        world.broker.create_topic("payments.alerts", 2);
+        for at in 0..5 {
+            world.append(at % PARTITIONS, 1, &format!("t{at}"), "2026-01-01T00:00:00");
+        }
+        let alert =
+            br#"{"account_id":"alert","window_start":"2026-01-01T00:00:00","window_end":"2026-01-01T00:01:00","txns":5}"#;
+        world.broker.append(&TopicPartition::new("payments.alerts", 1), 1, Some(b"alert"), Some(alert)).unwrap();
+        let sql = "SELECT txn_id FROM transactions WHERE txn_id <> 't3' UNION ALL SELECT account_id FROM alerts \
+                   UNION ALL SELECT 'again ' || txn_id FROM transactions WHERE txn_id = 't3'";
+        let (rows, report) = world.query(sql, &TO_THE_END).await;
+        let mut found = ids(&rows);
+        found.sort();
+        assert_eq!(found, ["again t3", "alert", "t0", "t1", "t2", "t4"]);
+        // Of both topics.
+        assert_eq!((report.ending, report.counts.records), (Ending::AtTheEnd, 6));
+    });
+}
+
+#[test]
 fn it_ends_after_as_many_rows_as_are_asked_for() {
     within_a_minute(async {
         let (world, _) = World::fed(20_000);

@@ -255,7 +255,15 @@ fn refuse_by_first_word(site: &Site<'_>, tokens: &[TokenWithSpan]) -> Outcome<()
             };
         }
         "SELECT" | "WITH" | "VALUES" | "FROM" => "a job writes what it reads: write INSERT INTO <table> SELECT …",
-        "CREATE" | "DROP" | "ALTER" => "tables are Topic resources: declare a Topic manifest, and name it in the SQL",
+        "CREATE" => {
+            let next: Vec<String> = words.take(2).map(|word| word.to_string().to_uppercase()).collect();
+            if next == ["TEMPORARY", "VIEW"] {
+                return Ok(());
+            }
+            "tables are Topic resources: declare a Topic manifest, and name it in the SQL; for a query with a name, write \
+             CREATE TEMPORARY VIEW v AS SELECT …"
+        }
+        "DROP" | "ALTER" => "tables are Topic resources: declare a Topic manifest, and name it in the SQL",
         "UPDATE" | "DELETE" | "MERGE" | "UPSERT" | "REPLACE" | "TRUNCATE" => {
             "streams are appended to: write INSERT INTO <table> SELECT …"
         }

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! # What is read
-//! `INSERT INTO t [(columns)] SELECT … FROM …` statements, separated by `;`, in Flink SQL's spelling. FROM is one
-//! table, a derived table or a common table expression over one, or an event-time window over one:
+//! `INSERT INTO t [(columns)] SELECT … FROM …` statements, separated by `;`, in Flink SQL's spelling, each perhaps several
+//! SELECTs with UNION ALL between them; and `CREATE TEMPORARY VIEW v AS SELECT …` for those behind it. FROM is one table, a derived table or a common table expression over one, or an event-time window over one:
 //! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` or, shorter, `TUMBLE(t, ts, INTERVAL '10 seconds')`,
 //! and HOP and CUMULATE in the same forms; `SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)`.
 //! A window adds the columns `window_start`, `window_end` and `window_time` (TIMESTAMP(3)); its rows are grouped by
@@ -56,6 +56,8 @@ mod select;
 mod sessions;
 mod sink;
 mod stages;
+mod union;
+mod views;
 mod walk;
 mod windows;
 
@@ -164,12 +166,34 @@ fn with_stack<T: Send>(sql: &str, work: impl FnOnce() -> Outcome<T> + Send) -> R
 fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Plan> {
     let texts = dialect::split(sql, Purpose::Job)?;
     let binder = Binder::new();
-    let statements: Vec<Statement> = error::all(texts.iter().map(|text| {
+    let mut views = relation::Named::new();
+    let mut a_view_is_wrong = false;
+    let statements: Vec<Vec<Statement>> = error::all(texts.iter().map(|text| {
         let site = Site::new(sql, &text.tokens);
-        let (refused, parts) = refuse::insert(&site, dialect::parse(&site, text, Purpose::Job)?);
         let planner = Planner { catalog, site: &site, binder: &binder };
-        both(refused, parts.and_then(|parts| planner.insert(text.index, parts))).map(|((), statement)| statement)
+        match dialect::parse(&site, text, Purpose::Job)? {
+            sqlparser::ast::Statement::CreateView(view) => {
+                let made = planner.view(view, &views).inspect_err(|_| a_view_is_wrong = true)?;
+                views.push(made);
+                Ok(Vec::new())
+            }
+            // It may read a view that is not there because of a mistake that is told already.
+            _ if a_view_is_wrong => Ok(Vec::new()),
+            statement => {
+                let (refused, parts) = refuse::insert(&site, statement);
+                both(refused, parts.and_then(|parts| planner.insert(text.index, parts, &views)))
+                    .map(|((), statements)| statements)
+            }
+        }
     }))?;
+    let statements: Vec<Statement> = statements.into_iter().flatten().collect();
+    if statements.is_empty() {
+        let site = Site::new(sql, &[]);
+        return Err(site
+            .error(sqlparser::tokenizer::Span::empty(), "no statement writes anything")
+            .help("write INSERT INTO <table> SELECT … FROM a view")
+            .into());
+    }
     staged(catalog, &statements, options, sql, &texts)
 }
 

@@ -27,7 +27,7 @@ pub const RESULT: &str = "result";
 /// A query, planned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// One statement, which writes [`RESULT`].
+    /// One statement, which writes [`RESULT`], or one for each part of a UNION ALL.
     pub plan: Plan,
     /// What its rows are, in the order of the SELECT list. Every name is there once.
     pub columns: Vec<Column>,
@@ -51,19 +51,26 @@ pub(crate) fn plan(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outco
     let limit = take_limit(&mut query);
     let binder = Binder::new();
     let planner = Planner { catalog, site: &site, binder: &binder };
-    let relation = planner.query(*query, &Vec::new())?;
-    planner.no_bare_window(&relation)?;
-    let outputs = all(relation.columns.iter().map(|column| output(&site, column)))?;
-    let names = distinct(relation.columns.iter().map(|column| column.name.as_str()));
-    let (columns, exprs): (Vec<Column>, Vec<DfExpr>) = names
-        .into_iter()
-        .zip(outputs)
-        .map(|(name, (data_type, required, expr))| (Column { name, data_type, required }, expr))
-        .unzip();
-    let statement = Statement { index: text.index, relation, sink: catalog.tables.len(), outputs: exprs };
+    let relations = planner.query(*query, &Vec::new())?;
+    let mut columns: Vec<Column> = Vec::new();
+    let mut statements = Vec::new();
+    for relation in relations {
+        planner.no_bare_window(&relation)?;
+        let outputs = all(relation.columns.iter().map(|column| output(&site, column)))?;
+        if columns.is_empty() {
+            let names = distinct(relation.columns.iter().map(|column| column.name.as_str()));
+            let types = outputs.iter().map(|(data_type, ..)| data_type.clone());
+            columns = names.into_iter().zip(types).map(|(name, data_type)| Column::required(name, data_type)).collect();
+        }
+        for (column, (_, required, _)) in columns.iter_mut().zip(&outputs) {
+            column.required &= required;
+        }
+        let outputs = outputs.into_iter().map(|(_, _, expr)| expr).collect();
+        statements.push(Statement { index: text.index, relation, sink: catalog.tables.len(), outputs });
+    }
     let mut with_result = catalog.clone();
     with_result.tables.push(result_table(columns.clone()));
-    let plan = staged(&with_result, &[statement], options, sql, &texts)?;
+    let plan = staged(&with_result, &statements, options, sql, &texts)?;
     Ok(Query { plan, columns, limit })
 }
 

@@ -6,11 +6,11 @@
 
 use sqlparser::ast::{
     Function, FunctionArg, FunctionArgumentList, FunctionArguments, GroupByExpr, GroupByWithModifier, Insert,
-    ObjectName, OnInsert, Query, Select, SetExpr, SetOperator, Spanned, Statement, TableObject, With,
+    ObjectName, OnInsert, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned, Statement, TableObject, With,
 };
 use sqlparser::tokenizer::Span;
 
-use crate::error::{Outcome, Site, SqlError, both};
+use crate::error::{Outcome, Site, SqlError};
 
 /// Gathers refusals of one part of a statement.
 pub(crate) struct Refusals<'a> {
@@ -132,10 +132,16 @@ pub(crate) fn insert(site: &Site<'_>, statement: Statement) -> (Outcome<()>, Out
     (refusals.end(), parts)
 }
 
-/// What a query is: its CTEs and its SELECT.
-pub(crate) type QueryParts = (Option<With>, Box<Select>);
+/// One part of a UNION ALL.
+pub(crate) enum Part {
+    Select(Box<Select>),
+    Query(Box<Query>),
+}
 
-/// Takes a query apart into its CTEs and its SELECT. Other clauses are refused, which does not keep the rest from being
+/// What a query is: its CTEs and its SELECT, or several that are written one below another with UNION ALL.
+pub(crate) type QueryParts = (Option<With>, Vec<Part>);
+
+/// Takes a query apart into its CTEs and its SELECTs. Other clauses are refused, which does not keep the rest from being
 /// looked at.
 pub(crate) fn query(site: &Site<'_>, query: Query) -> (Outcome<()>, Outcome<QueryParts>) {
     let Query { with, body, order_by, limit_clause, fetch, locks, for_clause, settings, format_clause, pipe_operators } =
@@ -156,23 +162,40 @@ pub(crate) fn query(site: &Site<'_>, query: Query) -> (Outcome<()>, Outcome<Quer
     {
         refusals.clause(true, &["RECURSIVE"], "");
     }
-    let select = match *body {
-        SetExpr::Select(select) => Ok((with, select)),
-        SetExpr::Query(inner) if with.is_none() => {
-            let (refused, select) = self::query(site, *inner);
-            return (both(refusals.end(), refused).map(|_| ()), select);
+    let mut found = Vec::new();
+    let select = parts(site, *body, &mut found).map(|()| (with, found));
+    (refusals.end(), select)
+}
+
+/// Gathers the parts of a UNION ALL, from the first to the last.
+fn parts(site: &Site<'_>, body: SetExpr, found: &mut Vec<Part>) -> Outcome<()> {
+    match body {
+        SetExpr::Select(select) => {
+            found.push(Part::Select(select));
+            Ok(())
         }
-        SetExpr::Query(_) => {
-            Err(site.error(site.keywords(&["WITH"]), "WITH before a query in parentheses is not supported").into())
+        SetExpr::Query(query) => {
+            found.push(Part::Query(query));
+            Ok(())
         }
-        SetExpr::SetOperation { op, left: _, set_quantifier: _, right: _ } => {
-            let (word, help) = match op {
-                SetOperator::Union => ("UNION", "write one INSERT INTO for each part: they may write the same table"),
-                SetOperator::Intersect => ("INTERSECT", ""),
-                SetOperator::Except | SetOperator::Minus => ("EXCEPT", ""),
+        SetExpr::SetOperation { op: SetOperator::Union, left, set_quantifier: SetQuantifier::All, right } => {
+            parts(site, *left, found)?;
+            parts(site, *right, found)
+        }
+        SetExpr::SetOperation { op, left: _, set_quantifier, right: _ } => {
+            let (word, help) = match (op, set_quantifier) {
+                (
+                    SetOperator::Union,
+                    SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName,
+                ) => ("UNION … BY NAME", "columns go together by position: write UNION ALL"),
+                (SetOperator::Union, _) => {
+                    ("UNION", "which rows are there twice is never known of a stream: write UNION ALL")
+                }
+                (SetOperator::Intersect, _) => ("INTERSECT", ""),
+                (SetOperator::Except | SetOperator::Minus, _) => ("EXCEPT", ""),
             };
             let mut refusals = Refusals::new(site);
-            refusals.clause(true, &[word], help);
+            refusals.at(site.keywords(&[word.split(' ').next().unwrap_or(word)]), word, help);
             Err(refusals.errors)
         }
         SetExpr::Values(_) => {
@@ -188,8 +211,7 @@ pub(crate) fn query(site: &Site<'_>, query: Query) -> (Outcome<()>, Outcome<Quer
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
             Err(site.error(site.whole(), "a statement inside a query is not supported").into())
         }
-    };
-    (refusals.end(), select)
+    }
 }
 
 /// The arguments of a function that is called with nothing but arguments, as those of FROM are.

@@ -109,12 +109,12 @@ fn column(field: &Field, span: Span) -> Typed {
     Typed { raw: expr.clone(), expr, data_type: field.data_type().clone(), nullable: field.is_nullable(), span }
 }
 
-/// A table or a common table expression that is in reach, by name.
-pub(crate) type Named = Vec<(String, Relation)>;
+/// Common table expressions and views that are in reach, by name.
+pub(crate) type Named = Vec<(String, Vec<Relation>)>;
 
 impl Planner<'_> {
     /// Plans FROM.
-    pub(crate) fn from(&self, from: &[TableWithJoins], named: &Named) -> Outcome<Relation> {
+    pub(crate) fn from(&self, from: &[TableWithJoins], named: &Named) -> Outcome<Vec<Relation>> {
         let site = self.site;
         let [TableWithJoins { relation, joins }] = from else {
             return Err(match from.get(1) {
@@ -135,7 +135,7 @@ impl Planner<'_> {
         self.factor(relation, named)
     }
 
-    fn factor(&self, factor: &TableFactor, named: &Named) -> Outcome<Relation> {
+    fn factor(&self, factor: &TableFactor, named: &Named) -> Outcome<Vec<Relation>> {
         let site = self.site;
         let mut refusals = Refusals::new(site);
         match factor {
@@ -178,7 +178,7 @@ impl Planner<'_> {
                     Some(args) if args.settings.is_some() => {
                         return Err(site.error(span, "SETTINGS is not supported").into());
                     }
-                    Some(args) => self.windowed(name, &args.args, named)?,
+                    Some(args) => vec![self.windowed(name, &args.args, named)?],
                 };
                 self.aliased(relation, alias.as_ref())
             }
@@ -192,7 +192,7 @@ impl Planner<'_> {
                 };
                 let args = refuse::bare_call(site, function)?;
                 let relation = self.windowed(&function.name, args, named)?;
-                self.aliased(relation, alias.as_ref())
+                self.aliased(vec![relation], alias.as_ref())
             }
             TableFactor::Derived { lateral, subquery, alias, sample } => {
                 let span = alias.as_ref().map_or_else(|| subquery.span(), |alias| alias.name.span);
@@ -205,9 +205,9 @@ impl Planner<'_> {
                     "write WHERE with a condition on the record's data",
                 );
                 refusals.end()?;
-                let mut relation = self.query(subquery.as_ref().clone(), named)?;
-                relation.names.clear();
-                self.aliased(relation, alias.as_ref())
+                let mut relations = self.query(subquery.as_ref().clone(), named)?;
+                relations.iter_mut().for_each(|relation| relation.names.clear());
+                self.aliased(relations, alias.as_ref())
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {
                 let relation = self.from(std::slice::from_ref(table_with_joins), named)?;
@@ -232,7 +232,7 @@ impl Planner<'_> {
     }
 
     /// A table or a common table expression by name.
-    fn table(&self, name: &ObjectName, named: &Named) -> Outcome<Relation> {
+    fn table(&self, name: &ObjectName, named: &Named) -> Outcome<Vec<Relation>> {
         match name.0.as_slice() {
             [part] if part.as_ident().is_some() => {
                 let ident = part.as_ident().cloned().unwrap_or_else(|| Ident::new(""));
@@ -246,7 +246,7 @@ impl Planner<'_> {
         }
     }
 
-    fn by_name(&self, ident: &Ident, named: &Named) -> Outcome<Relation> {
+    fn by_name(&self, ident: &Ident, named: &Named) -> Outcome<Vec<Relation>> {
         if let Found::One(at) = look_up(ident, named.iter().map(|(name, _)| name.as_str())) {
             return Ok(named[at].1.clone());
         }
@@ -259,12 +259,24 @@ impl Planner<'_> {
                 .chain(named.iter().map(|(name, _)| name.as_str()));
             unknown_table(self.site, ident, names)
         })?;
-        Ok(Relation::of_table(at, &self.catalog.tables[at], ident.span))
+        Ok(vec![Relation::of_table(at, &self.catalog.tables[at], ident.span)])
     }
 
     fn windowed(&self, name: &ObjectName, args: &[sqlparser::ast::FunctionArg], named: &Named) -> Outcome<Relation> {
         let WindowCall { table, partition, time, window, span } = windows::window_call(self.site, name, args)?;
-        let mut relation = self.by_name(&table, named)?;
+        let mut relation = match self.by_name(&table, named)? {
+            mut one if one.len() == 1 => one.remove(0),
+            _ => {
+                return Err(self
+                    .site
+                    .error(
+                        table.span,
+                        format!("a window over `{}`, which is a UNION ALL, is not supported yet", table.value),
+                    )
+                    .help("write the UNION ALL to a topic with one INSERT INTO, and read that topic with another")
+                    .into());
+            }
+        };
         if relation.window.is_some() || relation.grouping.is_some() {
             return Err(self
                 .site
@@ -351,13 +363,15 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn aliased(&self, mut relation: Relation, alias: Option<&TableAlias>) -> Outcome<Relation> {
-        let Some(TableAlias { explicit: _, name, columns, at }) = alias else { return Ok(relation) };
+    fn aliased(&self, mut relations: Vec<Relation>, alias: Option<&TableAlias>) -> Outcome<Vec<Relation>> {
+        let Some(TableAlias { explicit: _, name, columns, at }) = alias else { return Ok(relations) };
         if at.is_some() {
             return Err(self.site.error(name.span, "AT after an alias is not supported").into());
         }
-        self.renamed(&mut relation, name, columns)?;
-        Ok(relation)
+        for relation in &mut relations {
+            self.renamed(relation, name, columns)?;
+        }
+        Ok(relations)
     }
 
     /// Gives a relation a name, and its columns the names that are listed behind it.

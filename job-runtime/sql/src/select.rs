@@ -14,7 +14,7 @@ use crate::bind::{Binder, Bound, MAX_SIZE, as_column, columns_in, schema_of, siz
 use crate::convert_expr::{convert, not_a_column};
 use crate::error::{Outcome, Site, all, both};
 use crate::names::{Found, Scope, look_up};
-use crate::refuse;
+use crate::refuse::{self, Part};
 use crate::refuse_expr;
 use crate::relation::{Named, Relation, RelationColumn, Typed};
 use crate::walk::children_mut;
@@ -33,14 +33,14 @@ struct Item {
 }
 
 impl Planner<'_> {
-    /// Plans a query.
-    pub(crate) fn query(&self, query: Query, named: &Named) -> Outcome<Relation> {
+    /// Plans a query: a relation, or several whose rows it gives together.
+    pub(crate) fn query(&self, query: Query, named: &Named) -> Outcome<Vec<Relation>> {
         let (refused, parts) = refuse::query(self.site, query);
-        both(refused, parts.and_then(|(with, select)| self.with_select(with, &select, named)))
-            .map(|((), relation)| relation)
+        both(refused, parts.and_then(|(with, parts)| self.with_parts(with, parts, named)))
+            .map(|((), relations)| relations)
     }
 
-    fn with_select(&self, with: Option<With>, select: &Select, named: &Named) -> Outcome<Relation> {
+    fn with_parts(&self, with: Option<With>, parts: Vec<Part>, named: &Named) -> Outcome<Vec<Relation>> {
         let mut named = named.clone();
         if let Some(With { with_token: _, recursive: _, cte_tables }) = with {
             for cte in cte_tables {
@@ -49,22 +49,36 @@ impl Planner<'_> {
                 named.push(entry);
             }
         }
-        both(refuse::select(self.site, select), self.select(select, &named)).map(|((), relation)| relation)
+        let planned = all(parts.into_iter().map(|part| match part {
+            Part::Select(select) => {
+                both(refuse::select(self.site, &select), self.select(&select, &named)).map(|((), relations)| relations)
+            }
+            Part::Query(query) => self.query(*query, &named),
+        }))?;
+        if planned.len() == 1 { Ok(planned.into_iter().flatten().collect()) } else { self.union(planned) }
     }
 
-    fn cte(&self, cte: Cte, named: &Named) -> Outcome<(String, Relation)> {
+    fn cte(&self, cte: Cte, named: &Named) -> Outcome<(String, Vec<Relation>)> {
         let Cte { alias, query, from, materialized, closing_paren_token: _ } = cte;
         let TableAlias { explicit: _, name, columns, at } = alias;
         if from.is_some() || materialized.is_some() || at.is_some() {
             return Err(self.site.error(name.span, "MATERIALIZED and other options of WITH are not supported").into());
         }
-        let mut relation = self.query(*query, named)?;
-        self.renamed(&mut relation, &name, &columns)?;
-        Ok((name.value, relation))
+        let mut relations = self.query(*query, named)?;
+        for relation in &mut relations {
+            self.renamed(relation, &name, &columns)?;
+        }
+        Ok((name.value, relations))
     }
 
-    fn select(&self, select: &Select, named: &Named) -> Outcome<Relation> {
-        let mut relation = self.from(&select.from, named)?;
+    fn select(&self, select: &Select, named: &Named) -> Outcome<Vec<Relation>> {
+        let relations = self.from(&select.from, named)?;
+        let whole = relations.len() == 1;
+        all(relations.into_iter().map(|relation| self.select_over(select, relation, whole)))
+    }
+
+    /// A SELECT over one relation, which is the `whole` of what it reads, or a part of a UNION ALL.
+    fn select_over(&self, select: &Select, mut relation: Relation, whole: bool) -> Outcome<Relation> {
         let outer = relation.outer();
         let scope = Scope { relations: &relation.names, columns: &outer };
         // GROUP BY ALL has been refused.
@@ -104,6 +118,14 @@ impl Planner<'_> {
         }
 
         let grouped = !keys.is_empty() || outputs.iter().chain(&having).any(|bound| has_aggregate(&bound.raw));
+        if grouped && !whole {
+            let span = keys.first().or(outputs.first()).map_or_else(|| self.site.whole(), |bound| bound.span);
+            return Err(self
+                .site
+                .error(span, "grouping the rows of a UNION ALL is not supported yet")
+                .help("write the UNION ALL to a topic with one INSERT INTO, and group that topic's rows with another")
+                .into());
+        }
         if grouped {
             return self.group(
                 relation,

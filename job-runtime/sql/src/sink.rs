@@ -15,7 +15,7 @@ use crate::convert_expr::not_a_column;
 use crate::error::{Outcome, SqlError, all, both};
 use crate::names::{Found, look_up, suggestion};
 use crate::refuse::InsertParts;
-use crate::relation::{Relation, RelationColumn, find_table, unknown_table};
+use crate::relation::{Named, Relation, RelationColumn, find_table, unknown_table};
 use crate::select::Planner;
 
 /// A statement that is bound: what it reads and gives, and where that goes.
@@ -32,12 +32,24 @@ pub(crate) struct Statement {
 
 impl Planner<'_> {
     /// Plans an INSERT.
-    pub(crate) fn insert(&self, index: u32, parts: InsertParts) -> Outcome<Statement> {
+    pub(crate) fn insert(&self, index: u32, parts: InsertParts, views: &Named) -> Outcome<Vec<Statement>> {
         let InsertParts { table, columns, query } = parts;
-        let sink = self.sink(&table);
+        let sink = self.sink(&table, views);
         let query_span = Query::span(&query);
-        let relation = self.query(*query, &Vec::new());
-        let (sink, relation) = both(sink, relation)?;
+        let relations = self.query(*query, views);
+        let (sink, relations) = both(sink, relations)?;
+        all(relations.into_iter().map(|relation| self.written(index, sink, (&table, &columns), query_span, relation)))
+    }
+
+    /// One relation, written to a table.
+    fn written(
+        &self,
+        index: u32,
+        sink: usize,
+        (table, columns): (&ObjectName, &[ObjectName]),
+        query_span: sqlparser::tokenizer::Span,
+        relation: Relation,
+    ) -> Outcome<Statement> {
         self.no_bare_window(&relation)?;
         let target = &self.catalog.tables[sink];
         if self.catalog.tables[relation.source].topic == target.topic {
@@ -50,7 +62,7 @@ impl Planner<'_> {
                 .help("write another table")
                 .into());
         }
-        let targets = self.targets(sink, &table, &columns, relation.columns.len(), query_span)?;
+        let targets = self.targets(sink, table, columns, relation.columns.len(), query_span)?;
         let mut outputs: Vec<Option<DfExpr>> = vec![None; target.columns.len()];
         let casts = relation.columns.iter().zip(&targets).map(|(given, at)| {
             let wanted = &target.columns[*at];
@@ -61,7 +73,7 @@ impl Planner<'_> {
         }
         let outputs = all(outputs.into_iter().zip(&target.columns).map(|(output, column)| match output {
             Some(expr) => Ok(expr),
-            None if column.required => Err(self.not_null(&table, column, "is not written").into()),
+            None if column.required => Err(self.not_null(table, column, "is not written").into()),
             None if target.key.contains(&column.name) => {
                 let message = format!("`{}` is part of the key of `{}` and is not written", column.name, target.name);
                 Err(self.site.error(table.span(), message).help(format!("select a value for `{}`", column.name)).into())
@@ -89,7 +101,7 @@ impl Planner<'_> {
             .help(format!("select a value for `{}`", column.name))
     }
 
-    fn sink(&self, name: &ObjectName) -> Outcome<usize> {
+    fn sink(&self, name: &ObjectName, views: &Named) -> Outcome<usize> {
         let ident: Option<Ident> = match name.0.as_slice() {
             [part] => part.as_ident().cloned(),
             _ => None,
@@ -102,6 +114,10 @@ impl Planner<'_> {
                 .into());
         };
         find_table(self.catalog, &ident).ok_or_else(|| {
+            if !matches!(look_up(&ident, views.iter().map(|(name, _)| name.as_str())), Found::Nothing) {
+                let message = format!("`{}` is a view: nothing can be written to it", ident.value);
+                return self.site.error(ident.span, message).help("write a Topic's table").into();
+            }
             unknown_table(self.site, &ident, self.catalog.tables.iter().map(|table| table.name.as_str())).into()
         })
     }
@@ -251,7 +267,7 @@ const fn is_number(data_type: &DataType) -> bool {
 ///
 /// A DECIMAL of 38 digits is what sums give: its precision says nothing about its values. It goes into any DECIMAL
 /// that keeps its fraction; a value that does not fit stops the job, and never becomes another.
-fn is_wider(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn is_wider(from: &DataType, to: &DataType) -> bool {
     use DataType::{BigInt, Date, Decimal, Double, Float, Int, SmallInt, Timestamp, TimestampLtz, TinyInt};
     let digits = |data_type: &DataType| match data_type {
         TinyInt => Some(3),

@@ -129,12 +129,12 @@ async fn embedded(
     let broker = ModelBroker::embedded();
     let log: Rc<dyn Log> = Rc::new(broker.client(Rc::clone(env)));
     log.ensure_topics(&topic_specs(topics.iter())).await.map_err(Failure::failed)?;
-    let read = query.plan.source_stages().find_map(|(_, name)| topics.iter().find(|topic| topic.topic == name));
-    let read = read.ok_or_else(|| Failure::Failed("the query's plan reads no topic".to_owned()))?;
+    let read = query.plan.source_stages().filter_map(|(_, name)| topics.iter().find(|topic| topic.topic == name));
+    let read: Vec<&TopicTable> = read.collect();
     let endless = args.follow && args.events.is_none();
     let (events, rate) = if endless { (None, RATE) } else { (Some(args.events.unwrap_or(EVENTS)), u32::MAX) };
     let making = Making { events, rate, seed: args.seed };
-    let feed = feed::for_query(&args.input, making, topics, read, &broker)?;
+    let feed = feed::for_query(&args.input, making, topics, &read, &broker)?;
     // On a task of its own: a write is never cut short.
     let writing = tokio::task::spawn_local(write(feed));
     let written = async move {

@@ -78,6 +78,8 @@ pub struct Pipeline {
 
 struct Stage {
     tasks: Vec<Task>,
+    /// Whether it reads a topic, and not what an earlier stage writes.
+    is_source: bool,
     /// What earlier stages have written for each of them.
     waiting: Vec<Fetched>,
 }
@@ -118,7 +120,8 @@ impl Pipeline {
                     Plan::repartition_topic(OWNER, OWNER, &source.operator, source.format_version)
                 }
             };
-            let mut made = Stage { tasks: Vec::new(), waiting: Vec::new() };
+            let is_source = matches!(stage.input, Input::Topic(_));
+            let mut made = Stage { tasks: Vec::new(), is_source, waiting: Vec::new() };
             for number in 0..context.stage_tasks[at] {
                 let mut task = program.task(number);
                 task.limit_output(OUTPUT_BYTES);
@@ -231,7 +234,7 @@ impl Pipeline {
             self.stages.iter().enumerate().flat_map(|(at, stage)| stage.tasks.iter().map(move |t| (at, t)))
         {
             let stats = task.stats();
-            if stage == 0 {
+            if self.stages[stage].is_source {
                 counts.records += stats.records_in;
                 let waited_for = self.has_windows && task.watermark().is_none() && !task.is_idle();
                 counts.silent += u32::from(waited_for);

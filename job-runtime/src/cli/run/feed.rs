@@ -88,27 +88,28 @@ pub(in crate::cli) fn for_query(
     input: &[(String, String)],
     making: Making,
     topics: &[TopicTable],
-    read: &TopicTable,
+    read: &[&TopicTable],
     broker: &ModelBroker,
 ) -> Result<Feed, Failure> {
     let target = Target::Embedded(broker.clone());
-    if let Some((name, file)) = input.iter().find(|(name, _)| *name != read.table && *name != read.resource) {
-        return Err(Failure::Refused(format!(
-            "--input {name}={file}: the query reads {}, and nothing else",
-            read.table
-        )));
+    let is_read = |name: &str| read.iter().any(|read| name == read.table || name == read.resource);
+    let tables = read.iter().map(|read| read.table.as_str()).collect::<Vec<_>>().join(" and ");
+    if let Some((name, file)) = input.iter().find(|(name, _)| !is_read(name)) {
+        return Err(Failure::Refused(format!("--input {name}={file}: the query reads {tables}, and nothing else")));
     }
     if !input.is_empty() {
-        // Its records go once they are read.
-        let _ = broker.retain_bytes(&read.topic, EMBEDDED_INPUT_BYTES / 2);
+        for read in read {
+            // Its records go once they are read.
+            let _ = broker.retain_bytes(&read.topic, EMBEDDED_INPUT_BYTES / 2);
+        }
         return Files::new(input, topics, target).map(|files| Feed::Files(Box::new(files)));
     }
-    if read.table == "transactions" && Pilot::has_its_tables(topics) {
+    if tables == "transactions" && Pilot::has_its_tables(topics) {
         return Ok(Feed::Pilot(Box::new(Pilot::new(making, topics, target))));
     }
     Err(Failure::Refused(format!(
         "the embedded log begins empty: give the query input with --input {}=FILE, or the brokers with --kafka",
-        read.table
+        read.first().map_or("TABLE", |read| read.table.as_str())
     )))
 }
 
