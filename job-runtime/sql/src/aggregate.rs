@@ -99,7 +99,10 @@ impl Planner<'_> {
             let span = outputs.first().map_or_else(|| site.whole(), |bound| bound.span);
             return Err(site
                 .error(span, "grouping what is grouped already is not supported yet")
-                .help("write the first aggregation to a topic with one INSERT INTO, and read that topic with another")
+                .help(
+                    "lay a window over it, by its window_time: WITH q AS (SELECT …, window_time AS rowtime …), then \
+                     TUMBLE(TABLE q, DESCRIPTOR(rowtime), …)",
+                )
                 .into());
         }
         let keys = self.keys(&relation, keys, &outputs)?;

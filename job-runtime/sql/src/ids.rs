@@ -11,14 +11,16 @@
 
 use std::collections::BTreeMap;
 
+use datafusion_expr::Expr as DfExpr;
 use freshet_plan::fingerprint::short_hash;
 use freshet_plan::{Expr, Window};
 use serde::Serialize;
 
 use crate::Table;
 use crate::aggregate::Grouping;
-use crate::bind::conjuncts;
+use crate::bind::{conjuncts, substituted};
 use crate::convert_expr::meaning;
+use crate::relation::Relation;
 use crate::sink::Statement;
 
 /// What an aggregation means.
@@ -30,8 +32,18 @@ struct Aggregation<'a> {
     window: Window,
     keys: Vec<(Expr, String)>,
     aggregates: Vec<AggregateMeaning>,
+    /// The aggregation whose rows it aggregates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over: Option<Box<Over<'a>>>,
     /// Where its state lives: beside the topic's partitions, or by key in an internal topic's.
     by_topic_key: bool,
+}
+
+/// What an aggregation below another one means.
+#[derive(Serialize)]
+struct Over<'a> {
+    aggregation: Aggregation<'a>,
+    having: Vec<Expr>,
 }
 
 #[derive(Serialize)]
@@ -49,48 +61,17 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// The id of the windowed aggregation of `statement`, which reads `table` and writes `sink`.
+    /// The id of the windowed aggregation of `relation`, which is `statement`'s or lies below it. The statement reads
+    /// `table` and writes `sink`.
     pub(crate) fn aggregation(
         &mut self,
         statement: &Statement,
+        relation: &Relation,
         grouping: &Grouping,
-        table: &Table,
-        sink: &Table,
+        (table, sink): (&Table, &Table),
         by_topic_key: bool,
     ) -> Result<String, String> {
-        let relation = &statement.relation;
-        let window = relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
-        let mut filters = Vec::new();
-        for filter in &relation.filters {
-            for part in conjuncts(&filter.raw) {
-                filters.push(meaning(part)?);
-            }
-        }
-        // The order of conditions does not change which rows they let through.
-        filters.sort_by_cached_key(|filter| short_hash(filter, 16));
-        filters.dedup();
-        let keys =
-            grouping.keys.iter().map(|key| Ok::<_, String>((meaning(&key.value.raw)?, key.data_type.to_string())));
-        let aggregates = grouping.aggregates.iter().map(|call| {
-            let argument = call.argument.as_ref();
-            Ok::<_, String>(AggregateMeaning {
-                function: call.function,
-                argument: argument
-                    .map(|(value, taken)| Ok::<_, String>((meaning(&value.raw)?, taken.to_string())))
-                    .transpose()?,
-                distinct: call.distinct,
-                filter: call.filter.as_ref().map(|filter| meaning(&filter.raw)).transpose()?,
-            })
-        });
-        let means = Aggregation {
-            topic: &table.topic,
-            time: table.event_time.as_ref().map_or("", |event_time| &event_time.column),
-            filters,
-            window,
-            keys: keys.collect::<Result<_, _>>()?,
-            aggregates: aggregates.collect::<Result<_, _>>()?,
-            by_topic_key,
-        };
+        let means = aggregation(relation, grouping, table, by_topic_key)?;
         let id = format!("agg-{}", short_hash(&means, 8));
         if !self.given.contains_key(&id) {
             self.given.insert(id.clone(), 0);
@@ -105,6 +86,64 @@ impl Ids {
         // A statement that is there twice, word for word.
         Ok(if *times == 1 { second } else { format!("{second}-{times}") })
     }
+}
+
+/// What the windowed aggregation of `relation` means.
+fn aggregation<'a>(
+    relation: &Relation,
+    grouping: &Grouping,
+    table: &'a Table,
+    by_topic_key: bool,
+) -> Result<Aggregation<'a>, String> {
+    // Columns of an aggregation below are what they stand for there, whatever they are called.
+    let meaning = |raw: &DfExpr| match &relation.below {
+        None => meaning(raw),
+        Some(inner) => {
+            let raw = substituted(raw.clone(), &|name| inner.relation.raw(name).cloned());
+            meaning(&raw.map_err(|error| error.to_string())?)
+        }
+    };
+    let window = relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
+    let mut filters = Vec::new();
+    for filter in &relation.filters {
+        for part in conjuncts(&filter.raw) {
+            filters.push(meaning(part)?);
+        }
+    }
+    // The order of conditions does not change which rows they let through.
+    filters.sort_by_cached_key(|filter| short_hash(filter, 16));
+    filters.dedup();
+    let keys = grouping.keys.iter().map(|key| Ok::<_, String>((meaning(&key.value.raw)?, key.data_type.to_string())));
+    let aggregates = grouping.aggregates.iter().map(|call| {
+        let argument = call.argument.as_ref();
+        Ok::<_, String>(AggregateMeaning {
+            function: call.function,
+            argument: argument
+                .map(|(value, taken)| Ok::<_, String>((meaning(&value.raw)?, taken.to_string())))
+                .transpose()?,
+            distinct: call.distinct,
+            filter: call.filter.as_ref().map(|filter| meaning(&filter.raw)).transpose()?,
+        })
+    });
+    let over = relation.below.as_ref().map(|inner| {
+        let below = &inner.relation;
+        let grouping = below.grouping.as_ref().ok_or("a window over rows that are not grouped")?;
+        let having = below.having.iter().map(|having| crate::convert_expr::meaning(&having.raw));
+        Ok::<_, String>(Box::new(Over {
+            aggregation: aggregation(below, grouping, table, false)?,
+            having: having.collect::<Result<_, _>>()?,
+        }))
+    });
+    Ok(Aggregation {
+        topic: &table.topic,
+        time: table.event_time.as_ref().map_or("", |event_time| &event_time.column),
+        over: over.transpose()?,
+        filters,
+        window,
+        keys: keys.collect::<Result<_, _>>()?,
+        aggregates: aggregates.collect::<Result<_, _>>()?,
+        by_topic_key,
+    })
 }
 
 /// The id of the stage that reads `table`'s topic: its name for people, and a hash of the topic.

@@ -40,6 +40,7 @@
 mod aggregate;
 pub mod arrow_types;
 mod bind;
+mod cascade;
 mod coerce;
 mod convert_expr;
 mod dialect;

@@ -54,7 +54,9 @@ pub(crate) struct Relation {
     pub(crate) names: Vec<String>,
     /// The table that is read, as a position in the catalogue.
     pub(crate) source: usize,
-    /// The columns that `filters` and the grouping are over: the topic's, and a window's.
+    /// The windowed aggregation whose rows are read instead of the topic's.
+    pub(crate) below: Option<Below>,
+    /// The columns that `filters` and the grouping are over: the topic's or those of `below`, and a window's.
     pub(crate) base: Fields,
     /// Conditions on the topic's rows.
     pub(crate) filters: Vec<Typed>,
@@ -69,15 +71,23 @@ pub(crate) struct Relation {
     pub(crate) columns: Vec<RelationColumn>,
 }
 
+/// A windowed aggregation below a window.
+#[derive(Debug, Clone)]
+pub(crate) struct Below {
+    pub(crate) relation: Box<Relation>,
+    /// Its column by which the window goes.
+    pub(crate) time: String,
+}
+
 impl Relation {
     /// The topic itself.
     fn of_table(source: usize, table: &Table, span: Span) -> Self {
         let base = fields(table.columns.iter().map(|c| Field::new(&c.name, to_arrow(&c.data_type), !c.required)));
-        let columns =
-            base.iter().map(|field| RelationColumn { name: field.name().clone(), value: column(field, span) });
+        let columns = base.iter().map(|field| plain(field, span));
         Self {
             names: vec![table.name.clone(), table.resource_name.clone()],
             source,
+            below: None,
             columns: columns.collect(),
             base,
             filters: Vec::new(),
@@ -102,6 +112,11 @@ impl Relation {
     pub(crate) fn raw(&self, name: &str) -> Option<&DfExpr> {
         self.columns.iter().find(|column| column.name == name).map(|column| &column.value.raw)
     }
+}
+
+/// A column as it is.
+pub(crate) fn plain(field: &Field, span: Span) -> RelationColumn {
+    RelationColumn { name: field.name().clone(), value: column(field, span) }
 }
 
 fn column(field: &Field, span: Span) -> Typed {
@@ -277,14 +292,19 @@ impl Planner<'_> {
                     .into());
             }
         };
-        if relation.window.is_some() || relation.grouping.is_some() {
+        let is_grouped = relation.grouping.is_some();
+        if relation.window.is_some() && !is_grouped {
             return Err(self
                 .site
-                .error(table.span, format!("a window over the windowed query `{table}` is not supported yet"))
-                .help("write the first aggregation to a topic with one INSERT INTO, and read that topic with another")
+                .error(table.span, format!("a window over the rows of the window `{table}` is not supported yet"))
+                .help("group its rows first: GROUP BY …, window_start, window_end, window_time")
                 .into());
         }
-        self.check_time_column(&relation, &table, &time)?;
+        if is_grouped {
+            relation = self.cascaded(relation, &table, &time)?;
+        } else {
+            self.check_time_column(&relation, &table, &time)?;
+        }
         if let Some((name, _)) =
             WINDOW_COLUMNS.iter().find(|(name, _)| relation.columns.iter().any(|c| c.name == *name))
         {

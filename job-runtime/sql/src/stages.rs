@@ -18,7 +18,7 @@ use crate::aggregate::Grouping;
 use crate::bind::columns_in;
 use crate::convert_expr::{Place, convert};
 use crate::ids::{Ids, source_stage};
-use crate::relation::WINDOW_COLUMNS;
+use crate::relation::{Relation, WINDOW_COLUMNS};
 use crate::sink::Statement;
 use crate::{Catalog, PlanOptions, Table};
 
@@ -55,10 +55,10 @@ pub(crate) fn plan(catalog: &Catalog, statements: &[Statement], options: &PlanOp
         let mut later = Vec::new();
         for statement in readers {
             let builder = Builder { table, sink: &catalog.tables[statement.sink], statement, columns: &columns };
-            let (chain, merging) =
+            let (chain, behind) =
                 builder.build(&mut ids, &id).map_err(|message| Mistake { statement: statement.index, message })?;
             chains.push(chain);
-            later.extend(merging);
+            later.extend(behind);
         }
         let input = Input::Topic(TopicSource {
             table: table.name.clone(),
@@ -87,7 +87,10 @@ fn source_columns(table: &Table, readers: &[&Statement]) -> Vec<Column> {
 
 /// The topic's columns that a statement computes with.
 fn needed(statement: &Statement, table: &Table) -> BTreeSet<String> {
-    let relation = &statement.relation;
+    let mut relation = &statement.relation;
+    while let Some(inner) = &relation.below {
+        relation = &inner.relation;
+    }
     let mut names: BTreeSet<String> = relation.filters.iter().flat_map(|filter| columns_in(&filter.expr)).collect();
     match &relation.grouping {
         Some(grouping) => {
@@ -126,6 +129,31 @@ impl Layout {
     }
 }
 
+/// What is done with a statement's rows, cut where they go through an internal topic.
+struct Line {
+    /// Steps and outputs of the pieces that are done, the first of them in the source's stage.
+    done: Vec<(Option<Stage>, Vec<Step>, Output)>,
+    /// The stage of the last piece, still without its chain; `None` in the source's.
+    stage: Option<Stage>,
+    /// The id of the last piece's stage.
+    id: String,
+    steps: Vec<Step>,
+}
+
+impl Line {
+    /// Goes on behind an internal topic.
+    fn cut(&mut self, output: Output, operator: String, columns: Vec<Column>) {
+        let input = Input::Repartition(RepartitionSource {
+            operator: operator.clone(),
+            from_stage: std::mem::replace(&mut self.id, operator.clone()),
+            columns,
+            format_version: INTERNAL_FORMAT_VERSION,
+        });
+        let before = self.stage.replace(Stage { id: operator, input, chains: Vec::new() });
+        self.done.push((before, std::mem::take(&mut self.steps), output));
+    }
+}
+
 struct Builder<'a> {
     table: &'a Table,
     sink: &'a Table,
@@ -134,53 +162,74 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The chain in the source's stage, and the stage that merges its groups, if there is one.
-    fn build(&self, ids: &mut Ids, stage: &str) -> Result<(Chain, Option<Stage>), String> {
-        let relation = &self.statement.relation;
-        let schema = schema(&relation.base)?;
-        let mut steps = Vec::new();
-        let mut layout = Layout::of(self.columns.iter().map(|column| column.name.as_str()));
-        let needed = needed(self.statement, self.table);
-        // A filter copies the rows that it keeps: columns that only others need are dropped before it.
-        if !relation.filters.is_empty() && needed.len() < self.columns.len() {
-            let kept: Vec<&Column> = self.columns.iter().filter(|column| needed.contains(&column.name)).collect();
-            steps.push(Step::Project { columns: self.pruned(&kept, &layout) });
-            layout = Layout::of(kept.iter().map(|column| column.name.as_str()));
-        }
-        for filter in &relation.filters {
-            steps.push(Step::Filter { predicate: layout.convert(&filter.expr, &schema)? });
-        }
-        let Some(grouping) = &relation.grouping else {
-            steps.push(self.outputs(&layout, &schema)?);
-            return Ok((self.chain(steps, self.topic()), None));
-        };
-        let by_topic_key = self.is_by_topic_key(grouping);
-        let id = ids.aggregation(self.statement, grouping, self.table, self.sink, by_topic_key)?;
-        let aggregate = self.aggregate(id, grouping, &mut steps, &layout, &schema)?;
-        if by_topic_key {
-            steps.push(Step::WindowAggregate(aggregate.clone()));
-            self.after(grouping, &aggregate, &mut steps)?;
-            return Ok((self.chain(steps, self.topic()), None));
-        }
-        let columns = internal_columns(&aggregate);
-        let operator = aggregate.id.clone();
-        steps.push(Step::WindowCombine(aggregate.clone()));
-        let output = Output::Repartition {
-            operator: operator.clone(),
-            key: (0..grouping.keys.len()).collect(),
-            columns: columns.clone(),
-            format_version: INTERNAL_FORMAT_VERSION,
-        };
-        let mut merging = vec![Step::WindowMerge(aggregate.clone())];
-        self.after(grouping, &aggregate, &mut merging)?;
-        let input = Input::Repartition(RepartitionSource {
-            operator: operator.clone(),
-            from_stage: stage.to_owned(),
-            columns,
-            format_version: INTERNAL_FORMAT_VERSION,
+    /// The chain in the source's stage, and the stages that go on behind it.
+    fn build(&self, ids: &mut Ids, stage: &str) -> Result<(Chain, Vec<Stage>), String> {
+        let mut line = Line { done: Vec::new(), stage: None, id: stage.to_owned(), steps: Vec::new() };
+        let (layout, schema) = self.rows(&self.statement.relation, ids, &mut line)?;
+        line.steps.push(self.outputs(&layout, &schema)?);
+        line.done.push((line.stage.take(), line.steps, self.topic()));
+        let mut pieces = line.done.into_iter();
+        let (_, steps, output) = pieces.next().ok_or("a statement without steps")?;
+        let first = self.chain(steps, output);
+        let behind = pieces.filter_map(|(stage, steps, output)| {
+            stage.map(|stage| Stage { chains: vec![self.chain(steps, output)], ..stage })
         });
-        let second = Stage { id: operator, input, chains: vec![self.chain(merging, self.topic())] };
-        Ok((self.chain(steps, output), Some(second)))
+        Ok((first, behind.collect()))
+    }
+
+    /// Plans the rows that a relation's columns are over: the topic's, or groups. Gives their layout and their types.
+    fn rows(&self, relation: &Relation, ids: &mut Ids, line: &mut Line) -> Result<(Layout, DFSchema), String> {
+        let schema = schema(&relation.base)?;
+        let layout = match &relation.below {
+            Some(inner) => self.below(&inner.relation, ids, line)?,
+            None => self.pruned_source(relation, line),
+        };
+        for filter in &relation.filters {
+            line.steps.push(Step::Filter { predicate: layout.convert(&filter.expr, &schema)? });
+        }
+        let Some(grouping) = &relation.grouping else { return Ok((layout, schema)) };
+        let by_topic_key = relation.below.is_none() && self.is_by_topic_key(grouping);
+        let id = ids.aggregation(self.statement, relation, grouping, (self.table, self.sink), by_topic_key)?;
+        let aggregate = self.aggregate(id, relation, grouping, &mut line.steps, &layout, &schema)?;
+        if by_topic_key {
+            line.steps.push(Step::WindowAggregate(aggregate.clone()));
+        } else {
+            let columns = internal_columns(&aggregate);
+            line.steps.push(Step::WindowCombine(aggregate.clone()));
+            let output = Output::Repartition {
+                operator: aggregate.id.clone(),
+                key: (0..grouping.keys.len()).collect(),
+                columns: columns.clone(),
+                format_version: INTERNAL_FORMAT_VERSION,
+            };
+            line.cut(output, aggregate.id.clone(), columns);
+            line.steps.push(Step::WindowMerge(aggregate.clone()));
+        }
+        self.after(relation, grouping, &aggregate, &mut line.steps)
+    }
+
+    /// Plans an aggregation below a window, onto the columns that it is seen through.
+    fn below(&self, relation: &Relation, ids: &mut Ids, line: &mut Line) -> Result<Layout, String> {
+        let (layout, schema) = self.rows(relation, ids, line)?;
+        let columns = relation.columns.iter().map(|column| {
+            let computed = projected(&column.value.expr, &layout, &schema)?;
+            Ok::<_, String>(ProjectedColumn { name: column.name.clone(), ..computed })
+        });
+        line.steps.push(Step::Project { columns: columns.collect::<Result<_, _>>()? });
+        Ok(Layout::of(relation.columns.iter().map(|column| column.name.as_str())))
+    }
+
+    /// The rows that the source decodes. A filter copies the rows that it keeps: columns that only others need are
+    /// dropped before it.
+    fn pruned_source(&self, relation: &Relation, line: &mut Line) -> Layout {
+        let layout = Layout::of(self.columns.iter().map(|column| column.name.as_str()));
+        let needed = needed(self.statement, self.table);
+        if relation.filters.is_empty() || needed.len() >= self.columns.len() {
+            return layout;
+        }
+        let kept: Vec<&Column> = self.columns.iter().filter(|column| needed.contains(&column.name)).collect();
+        line.steps.push(Step::Project { columns: self.pruned(&kept, &layout) });
+        Layout::of(kept.iter().map(|column| column.name.as_str()))
     }
 
     fn chain(&self, steps: Vec<Step>, output: Output) -> Chain {
@@ -212,17 +261,19 @@ impl Builder<'_> {
     fn aggregate(
         &self,
         id: String,
+        relation: &Relation,
         grouping: &Grouping,
         steps: &mut Vec<Step>,
         layout: &Layout,
         schema: &DFSchema,
     ) -> Result<WindowAggregate, String> {
-        let time = self
-            .table
-            .event_time
-            .as_ref()
-            .map(|event_time| event_time.column.clone())
-            .ok_or("a window without event time")?;
+        let time = match &relation.below {
+            Some(inner) => inner.time.clone(),
+            None => {
+                let event_time = self.table.event_time.as_ref().ok_or("a window without event time")?;
+                event_time.column.clone()
+            }
+        };
         let time = DfExpr::Column(datafusion_common::Column::new_unqualified(time));
         let mut exprs: Vec<&DfExpr> = Vec::new();
         for expr in std::iter::once(&time).chain(inputs(grouping)) {
@@ -270,8 +321,7 @@ impl Builder<'_> {
                 data_type: call.data_type.clone(),
             })
         });
-        let window =
-            self.statement.relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
+        let window = relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
         Ok(WindowAggregate {
             id,
             window,
@@ -283,17 +333,22 @@ impl Builder<'_> {
         })
     }
 
-    /// HAVING and the projection onto the sink.
-    fn after(&self, grouping: &Grouping, aggregate: &WindowAggregate, steps: &mut Vec<Step>) -> Result<(), String> {
+    /// HAVING. Gives the layout and the types of the groups.
+    fn after(
+        &self,
+        relation: &Relation,
+        grouping: &Grouping,
+        aggregate: &WindowAggregate,
+        steps: &mut Vec<Step>,
+    ) -> Result<(Layout, DFSchema), String> {
         let schema = schema(&grouping.output)?;
         let inner = grouping.output.iter().map(|field| field.name().clone());
         let outer = aggregate.output_columns().into_iter().map(|column| column.name);
         let layout = Layout(inner.zip(outer).collect());
-        for having in &self.statement.relation.having {
+        for having in &relation.having {
             steps.push(Step::Filter { predicate: layout.convert(&having.expr, &schema)? });
         }
-        steps.push(self.outputs(&layout, &schema)?);
-        Ok(())
+        Ok((layout, schema))
     }
 
     fn outputs(&self, layout: &Layout, schema: &DFSchema) -> Result<Step, String> {
