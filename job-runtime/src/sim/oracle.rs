@@ -83,13 +83,15 @@ impl Total {
     }
 }
 
-/// Totals by the life of their statement, their group, and their window.
-type Totals = BTreeMap<(usize, String, (i64, i64)), Total>;
+/// The life of a statement, a group, and a window.
+type Place = (usize, String, (i64, i64));
+
+type Totals = BTreeMap<Place, Total>;
 
 /// Sessions out of single payments, each of which lasts for a gap: one goes on where the next begins no later than it ends.
 fn sessions(payments: Totals) -> Totals {
     let mut sessions = Totals::new();
-    let mut last: Option<((usize, String, (i64, i64)), Total)> = None;
+    let mut last: Option<(Place, Total)> = None;
     for ((life, group, (start, end)), total) in payments {
         match &mut last {
             Some((key, session)) if (key.0, &key.1) == (life, &group) && start <= key.2.1 => {
