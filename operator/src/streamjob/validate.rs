@@ -116,10 +116,11 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
     let mut examined = manifest::examine_texts(&[("job.yaml", &manifests)]);
     let parallelism = spec.max_parallelism.and_then(|count| u32::try_from(count).ok());
     let parallelism = parallelism.unwrap_or(defaults::MAX_PARALLELISM);
+    let options = manifest::plan_options(parallelism, spec.state_ttl.map(Into::into));
     let plan = examined
         .sql
         .as_ref()
-        .and_then(|sql| manifest::plan(sql, &examined.topics, parallelism, &mut examined.diagnostics));
+        .and_then(|sql| manifest::plan(sql, &examined.topics, &options, &mut examined.diagnostics));
     let (Some(plan), false) = (plan, examined.diagnostics.has_errors()) else {
         return Err(refusal(&examined.diagnostics));
     };
@@ -179,7 +180,7 @@ pub fn remnant(job: &StreamJob, config: &Config, cluster_id: &str) -> Result<Val
 fn resolve(spec: &StreamJobSpec, config: &Config, cluster_id: &str) -> Result<(Map<String, Value>, Pods), Refusal> {
     let all = serde_json::to_value(spec).map_err(|error| invalid(format!("spec can't be read: {error}")))?;
     let mut resolved = Map::new();
-    for field in ["sql", "startFrom", "maxParallelism", "epochInterval", "kafka", "checkpoint", "errors"] {
+    for field in ["sql", "startFrom", "maxParallelism", "epochInterval", "stateTtl", "kafka", "checkpoint", "errors"] {
         if let Some(value) = all.get(field) {
             resolved.insert(field.to_owned(), value.clone());
         }
