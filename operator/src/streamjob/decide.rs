@@ -208,8 +208,7 @@ fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
     let ends = if stopped {
         match retire(facts, &mut stage, &mut actions) {
             Retire::Over => Some(None),
-            Retire::Impossible(why) => Some(Some(why)),
-            Retire::UnderWay => overdue.then(|| Some("the deletion of its state".to_owned())),
+            Retire::UnderWay => overdue.then(|| Some(undeleted(&stage))),
         }
     } else {
         let names = || facts.workers.iter().map(|worker| worker.pod.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -223,12 +222,22 @@ fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
     Decision { stage, actions }
 }
 
+/// What was not waited for any longer, with what has kept it.
+fn undeleted(stage: &Stage) -> String {
+    const WHAT: &str = "the deletion of its state, which stays";
+    match stage {
+        Stage::Retiring { trouble: Some(Trouble { reason, message }), .. }
+        | Stage::Retiring { last: Some(PreflightFailure { reason, message, .. }), .. } => {
+            format!("{WHAT}: {reason}: {message}")
+        }
+        _ => WHAT.to_owned(),
+    }
+}
+
 /// How far the deletion of what a job leaves is.
 enum Retire {
     /// There is nothing more to do.
     Over,
-    /// It can't be done: why.
-    Impossible(String),
     /// It is waited for.
     UnderWay,
 }
@@ -237,7 +246,13 @@ enum Retire {
 fn retire(facts: &Facts, stage: &mut Stage, actions: &mut Vec<Action>) -> Retire {
     let attempts = match &facts.legacy {
         Legacy::Kept | Legacy::None => return Retire::Over,
-        Legacy::Lost(refusal) => return Retire::Impossible(format!("its state, which stays: {}", refusal.message)),
+        // Until the deadline somebody may say where it is.
+        Legacy::Lost(Refusal { reason, message }) => {
+            let (reason, kind, message) = (reason.name.to_owned(), reason.kind, message.clone());
+            let last = Some(PreflightFailure { reason, kind, message, at_ms: facts.now_ms });
+            *stage = Stage::Retiring { attempt: 1, trouble: None, last };
+            return Retire::UnderWay;
+        }
         Legacy::Deleted { attempts, .. } => attempts,
     };
     let newest = attempts.iter().max_by_key(|fact| fact.attempt);
