@@ -130,7 +130,8 @@ impl Applier<'_> {
                         self.ensure(&account).await?;
                     }
                     self.ensure(&builder.candidate()).await?;
-                    self.ensure(&builder.preflight(*attempt, *slots)).await?;
+                    let asks = self.valid.is_some_and(|valid| valid.asks.anything(self.has_lineage()));
+                    self.ensure(&builder.preflight(*attempt, *slots, asks)).await?;
                 }
                 Action::StartRetirement { attempt } => {
                     let Legacy::Deleted { job, .. } = &self.facts.legacy else { continue };
@@ -171,6 +172,13 @@ impl Applier<'_> {
 
     fn builder(&self) -> Result<Builder<'_>, ApplyError> {
         Ok(Builder::new(self.valid.ok_or(ApplyError::NoSpec)?, self.owner()?))
+    }
+
+    /// Whether this resource was ever given a lineage.
+    fn has_lineage(&self) -> bool {
+        let accepted = self.facts.accepted.as_ref();
+        accepted.is_some_and(|accepted| accepted.report.lineage.is_some())
+            || self.job.status.as_ref().is_some_and(|status| status.lineage.is_some())
     }
 
     fn owner(&self) -> Result<OwnerReference, ApplyError> {

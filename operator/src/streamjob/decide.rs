@@ -22,7 +22,7 @@
 use freshet_crds::control::{PreflightReport, WorkerPhase};
 use freshet_crds::reasons::{FAILED_CREATE, Kind};
 
-use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState};
+use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState, is_in};
 use super::names;
 use super::pods::Trouble;
 use super::validate::{Refusal, Valid};
@@ -309,7 +309,8 @@ fn run(facts: &Facts, valid: &Valid, actions: &mut Vec<Action>) -> Stage {
 /// other one was accepted, but not before its preflight had handed a generation out. Only a preflight of the spec's
 /// revision hands out the one that puts it right.
 fn overtaken(facts: &Facts, report: &PreflightReport) -> bool {
-    let newest = facts.answers().max_by_key(|status| status.generation);
+    let here = facts.answers().filter(|status| is_in(status, report.lineage.as_deref()));
+    let newest = here.max_by_key(|status| status.generation);
     newest.is_some_and(|status| {
         let later = status.generation > report.generation;
         later && matches!((&status.revision, &report.revision), (Some(runs), Some(accepted)) if runs != accepted)
@@ -399,7 +400,8 @@ fn workers(facts: &Facts, valid: &Valid, report: &PreflightReport, actions: &mut
         actions.push(Action::AskAgain);
     }
     let wanted = valid.replicas;
-    let Some((generation, slots)) = facts.running() else {
+    let lineage = report.lineage.as_deref();
+    let Some((generation, slots)) = facts.running_in(lineage) else {
         // Nobody has said what runs. The stored assignment may have more slots than are asked for, and never has
         // a pod too few; pods are taken away only when a worker has confirmed the assignment.
         let known = report.slots.unwrap_or(wanted).max(facts.asked_pods.unwrap_or(0));
@@ -409,7 +411,8 @@ fn workers(facts: &Facts, valid: &Valid, report: &PreflightReport, actions: &mut
     let runs_it = |slot: u32| {
         facts.worker(slot).and_then(|worker| worker.status.as_ref()?.as_ref().ok()).is_some_and(|status| {
             // A worker without tasks holds no generation, and has nothing to take over.
-            status.generation == Some(generation)
+            is_in(status, lineage)
+                && status.generation == Some(generation)
                 && matches!(status.phase, WorkerPhase::Running | WorkerPhase::StandingBy)
                 || status.generation.is_none() && status.phase == WorkerPhase::StandingBy
         })

@@ -19,7 +19,7 @@ use kube::ResourceExt;
 
 use super::apply::ApplyError;
 use super::decide::{Action, Decision, RescaleStep, Stage, kind_of};
-use super::facts::{Facts, WorkerFact};
+use super::facts::{Facts, WorkerFact, is_in};
 use super::names;
 use super::pods::Trouble;
 use crate::clock::time;
@@ -122,6 +122,16 @@ fn problem(facts: &Facts, slot: u32, newest: Option<u64>, refused: Option<&Troub
         });
     }
     match status.phase {
+        WorkerPhase::Running if !is_in(status, facts.lineage()) => {
+            let (is, wanted) = (status.lineage.as_deref().unwrap_or_default(), facts.lineage().unwrap_or_default());
+            bad(
+                &STARTING,
+                format!(
+                    "{name} is in lineage {is}, and {wanted} was handed out: it goes there by itself. If it stays, give \
+                     spec.restoreNonce another text"
+                ),
+            )
+        }
         WorkerPhase::Running if status.generation != newest => {
             bad(&STARTING, format!("{name} still runs generation {}", status.generation.unwrap_or(0)))
         }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::names::hex;
+use crate::clock::millis;
 use crate::config::Config;
 
 /// A StreamJob without mistakes.
@@ -42,6 +43,36 @@ pub struct Valid {
     pub pods: Pods,
     /// The most that its lag may be, ms.
     pub max_lag_ms: Option<u64>,
+    /// What tells a request for `restoreFrom` from those before it.
+    pub asks: Asks,
+}
+
+/// What tells a request for `restoreFrom` from those before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asks {
+    /// `restoreNonce`.
+    pub nonce: String,
+    /// When the resource was made, ms since the Unix epoch.
+    pub made_ms: i64,
+    /// The resource's generation.
+    pub generation: i64,
+}
+
+impl Asks {
+    fn of(job: &StreamJob) -> Self {
+        Self {
+            nonce: job.spec.restore_nonce.clone().unwrap_or_default(),
+            made_ms: job.metadata.creation_timestamp.as_ref().map_or(0, millis),
+            generation: job.metadata.generation.unwrap_or_default(),
+        }
+    }
+
+    /// Whether a preflight asks: `restoreFrom` is for a job that has no lineage yet, and once for each nonce. Whether this
+    /// one was answered before is known to the store.
+    #[must_use]
+    pub fn anything(&self, has_lineage: bool) -> bool {
+        !has_lineage || !self.nonce.is_empty()
+    }
 }
 
 /// What is particular about a job's pods.
@@ -77,6 +108,20 @@ impl Pods {
         hex(&Sha256::digest(particular.to_string()))[..12].to_owned()
     }
 }
+
+/// The fields of a spec that its pods read.
+const READ_IN_PODS: &[&str] = &[
+    "sql",
+    "startFrom",
+    "restoreFrom",
+    "restoreNonce",
+    "maxParallelism",
+    "epochInterval",
+    "kafka",
+    "checkpoint",
+    "errors",
+    "upgrade",
+];
 
 /// Why a spec can't work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +190,7 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
         topics: used,
         pods,
         max_lag_ms: spec.slo.as_ref().and_then(|slo| slo.max_lag).map(freshet_crds::Duration::as_millis),
+        asks: Asks::of(job),
         name,
         namespace,
     })
@@ -172,6 +218,7 @@ pub fn remnant(job: &StreamJob, config: &Config, cluster_id: &str) -> Result<Val
         topics: Vec::new(),
         pods,
         max_lag_ms: None,
+        asks: Asks::of(job),
     })
 }
 
@@ -179,9 +226,9 @@ pub fn remnant(job: &StreamJob, config: &Config, cluster_id: &str) -> Result<Val
 fn resolve(spec: &StreamJobSpec, config: &Config, cluster_id: &str) -> Result<(Map<String, Value>, Pods), Refusal> {
     let all = serde_json::to_value(spec).map_err(|error| invalid(format!("spec can't be read: {error}")))?;
     let mut resolved = Map::new();
-    for field in ["sql", "startFrom", "maxParallelism", "epochInterval", "kafka", "checkpoint", "errors"] {
-        if let Some(value) = all.get(field) {
-            resolved.insert(field.to_owned(), value.clone());
+    for field in READ_IN_PODS {
+        if let Some(value) = all.get(*field) {
+            resolved.insert((*field).to_owned(), value.clone());
         }
     }
     let kafka = spec.kafka.clone().or_else(|| config.default_kafka()).ok_or_else(|| {

@@ -20,7 +20,7 @@ fn children() -> Vec<Child> {
         builder.service(),
         builder.disruption_budget(),
         builder.stateful_set(2),
-        builder.preflight(1, 2),
+        builder.preflight(1, 2, true),
     ]
 }
 
@@ -77,7 +77,7 @@ fn a_secured_kafka_is_reached_by_reference() {
     let secured = check(&JOB.replace("replicas: 2", kafka)).expect("valid");
     assert!(secured.manifests.contains("SCRAM-SHA-512"), "workers take protocol and mechanism from their manifests");
     let builder = Builder::new(&secured, job(JOB).controller_owner_ref(&()).expect("a UID"));
-    for child in [builder.stateful_set(1), builder.preflight(1, 1), builder.retirement(1)] {
+    for child in [builder.stateful_set(1), builder.preflight(1, 1, false), builder.retirement(1)] {
         let pod = &child.json["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
         let args: Vec<&str> =

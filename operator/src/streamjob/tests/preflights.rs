@@ -1,5 +1,7 @@
 //! A revision is looked at before anything that runs is touched.
 
+use kube::Resource;
+
 use super::super::decide::Stage;
 use super::super::{names, status};
 use super::*;
@@ -145,4 +147,63 @@ fn a_job_that_came_before_its_topics_is_not_refused_at_once() {
     facts.now_ms = 6_000;
     assert_eq!(decided(&facts).stage, Stage::Refused(refusal));
     assert_eq!(status::verdict(&facts, &decided(&facts), None).stalled.expect("stalled").reason, "TopicNotFound");
+}
+
+/// Generations of one lineage say nothing of those of another: the new one begins at 1 again.
+#[test]
+fn workers_of_the_lineage_before_are_waited_for_and_not_counted() {
+    let mut facts = running(2);
+    for worker in &mut facts.workers {
+        let status = answer(worker);
+        (status.generation, status.slots, status.revision) = (Some(7), Some(3), Some("plan-a".into()));
+    }
+    let anew = PreflightReport { lineage: Some("r-2".into()), revision: Some("plan-b".into()), ..report(1, 2) };
+    facts.valid = Ok(Valid { revision: "other1".into(), ..valid() });
+    facts.preflights =
+        vec![PreflightFact { revision: "other1".into(), ..preflight(1, PreflightState::Passed(anew.clone())) }];
+    let actions = decided(&facts).actions;
+    assert_eq!(actions, [Action::Accept(Box::new(anew.clone())), Action::ApplyWorkers { pods: 2 }]);
+    facts.accepted = Some(Accepted { revision: "other1".into(), report: anew });
+    facts.preflights.clear();
+    assert_eq!(decided(&facts).actions, [Action::ApplyWorkers { pods: 2 }], "nobody has said what runs there");
+    let (ready, reason, message) = ready_reason(&facts);
+    assert_eq!((ready, reason.as_str()), (false, "Starting"));
+    assert!(message.contains("fraud-detection-0 is in lineage r-1, and r-2 was handed out"), "{message}");
+    // One is there.
+    let status = answer(&mut facts.workers[0]);
+    (status.lineage, status.generation, status.slots) = (Some("r-2".into()), Some(1), Some(2));
+    assert_eq!(facts.running(), Some((1, 2)));
+    assert_eq!(decided(&facts).stage, Stage::Running);
+    assert!(!ready_reason(&facts).0);
+    let status = answer(&mut facts.workers[1]);
+    (status.lineage, status.generation, status.slots) = (Some("r-2".into()), Some(1), Some(2));
+    assert!(ready_reason(&facts).0);
+}
+
+#[test]
+fn restore_from_is_asked_by_a_new_job_and_by_each_nonce() {
+    let asks = |more: &str| {
+        let text = JOB
+            .replace("replicas: 2", more)
+            .replace("generation: 3", "generation: 3, creationTimestamp: '2026-01-01T00:00:01Z'");
+        let valid = check(&text).expect("valid");
+        let builder = super::super::build::Builder::new(&valid, job(&text).controller_owner_ref(&()).expect("a UID"));
+        let args = |has_lineage: bool| {
+            let job = builder.preflight(1, 2, valid.asks.anything(has_lineage));
+            let args = job.json["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+            let args: Vec<String> = serde_json::from_value(args).expect("texts");
+            args.into_iter().filter(|arg| arg.starts_with("--asked")).collect::<Vec<_>>()
+        };
+        (args(false), args(true), valid)
+    };
+    let all = ["--asked-by=uid-1", "--asked-at=1767225601000", "--asked-in=3"].map(str::to_owned).to_vec();
+    let (new, old, plain) = asks("replicas: 2");
+    assert_eq!((new, old), (all.clone(), Vec::new()), "what runs is not asked for its state");
+    let (new, old, nonce) = asks("restoreFrom: {type: None}\n  restoreNonce: a");
+    assert_eq!((new, old), (all.clone(), all));
+    assert_ne!(nonce.revision, plain.revision, "a preflight looks");
+    assert!(nonce.manifests.contains("restoreNonce"), "{}", nonce.manifests);
+    let (_, _, accepts) = asks("upgrade: {acceptDroppedState: [agg-77ab01cd]}");
+    assert_ne!(accepts.revision, plain.revision);
+    assert!(accepts.manifests.contains("agg-77ab01cd"), "{}", accepts.manifests);
 }
