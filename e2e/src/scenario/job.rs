@@ -1,7 +1,7 @@
 //! One job: its manifests and topics, and the processes that run it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::{Difference, Recount, Role, Watch, compare, topics};
+use super::{Bucket, Difference, JobOptions, Recount, Role, Watch, Worker, compare, topics};
 use crate::LabError;
-use crate::servers::process::{ServerProcess, Undertaking, log_tail};
-use crate::servers::{S3Server, Scratch};
+use crate::servers::Scratch;
+use crate::servers::process::{ServerProcess, Undertaking};
 
 /// No wait of a scenario lasts longer, on whatever machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,81 +23,6 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const PARTITIONS: u32 = 4;
 /// The declared disorder of the input, ms.
 pub(crate) const DISORDER_MS: i64 = 2_000;
-
-/// How a job differs from the usual one.
-#[derive(Debug, Clone)]
-pub struct JobOptions {
-    /// Time between epochs, as manifests write it.
-    pub epoch_interval: &'static str,
-    /// The job's statements.
-    pub statements: Vec<Role>,
-    /// Whether copies have all columns of the input.
-    pub whole: bool,
-    /// The length of windows, s of event time. The recount is for the default.
-    pub window_seconds: u32,
-    /// What log lines are written, as `FRESHET_LOG` takes it.
-    pub log: &'static str,
-    /// Where its state is, if not in a folder.
-    pub bucket: Option<Bucket>,
-    /// Whether statements are written in another way that gives the same rows: another plan, the same output.
-    pub altered: bool,
-    /// Partitions of internal topics.
-    pub max_parallelism: u32,
-    /// The `max.message.bytes` of its outputs, if not the broker's.
-    pub output_limit: Option<u32>,
-}
-
-/// A bucket of an S3 server that keeps objects as files.
-#[derive(Debug, Clone)]
-pub struct Bucket {
-    /// Where the job finds the server: `http://127.0.0.1:port`.
-    pub endpoint: String,
-    /// The bucket's name.
-    pub name: String,
-    /// Where the server keeps the bucket's objects.
-    pub objects: PathBuf,
-}
-
-impl Bucket {
-    /// The bucket `name` of `server`.
-    #[must_use]
-    pub fn of(server: &S3Server, name: &str) -> Self {
-        Self { endpoint: server.endpoint(), name: name.to_owned(), objects: server.bucket(name) }
-    }
-
-    /// The checkpoint's URL.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("s3://{}/state", self.name)
-    }
-
-    /// What a process needs in its environment to be let in.
-    #[must_use]
-    pub fn variables(&self) -> [(&'static str, &str); 4] {
-        [
-            ("AWS_ENDPOINT", &self.endpoint),
-            ("AWS_REGION", S3Server::REGION),
-            ("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY),
-        ]
-    }
-}
-
-impl Default for JobOptions {
-    fn default() -> Self {
-        Self {
-            epoch_interval: "200ms",
-            statements: Role::OUTPUTS.to_vec(),
-            whole: false,
-            window_seconds: 10,
-            log: "info,freshet=debug",
-            bucket: None,
-            altered: false,
-            max_parallelism: PARTITIONS,
-            output_limit: None,
-        }
-    }
-}
 
 /// A job on a real Kafka, with its state in a folder. It is removed at the end, but kept if the test failed.
 #[derive(Debug)]
@@ -109,24 +34,6 @@ pub struct Job {
     started: AtomicU32,
     log: &'static str,
     bucket: Option<Bucket>,
-}
-
-/// How a worker ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit status.
-    pub status: ExitStatus,
-    /// Everything that it said.
-    pub log: String,
-}
-
-/// A worker process.
-#[derive(Debug)]
-pub struct Worker {
-    process: ServerProcess,
-    log: PathBuf,
-    /// The slot that it runs.
-    pub slot: u32,
 }
 
 /// The program `name` that was built beside the running one.
@@ -523,87 +430,5 @@ impl Job {
             return Ok(recount);
         }
         Err(LabError::Wrong(format!("output is not the recount: {difference}\nlogs: {}", self.folder().display())))
-    }
-}
-
-impl Worker {
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// Ends it with SIGKILL.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// Asks it to end, and waits.
-    ///
-    /// # Errors
-    /// When it does not end in time.
-    pub fn stop(&mut self) -> Result<(), LabError> {
-        self.process.stop(PATIENCE)
-    }
-
-    /// Sends it a signal by its name, for instance `TERM`.
-    pub fn signal(&self, name: &str) {
-        self.process.signal(name);
-    }
-
-    /// Stops it in its tracks.
-    pub fn freeze(&self) {
-        self.process.freeze();
-    }
-
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        self.process.thaw();
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.process.exit_status().is_none()
-    }
-
-    /// The end of what it said.
-    #[must_use]
-    pub fn said(&self) -> String {
-        log_tail(&self.log)
-    }
-
-    /// Everything that it said.
-    #[must_use]
-    pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-
-    /// Waits until it says `text`.
-    ///
-    /// # Errors
-    /// When it does not in time, or ends before.
-    pub fn wait_for(&mut self, text: &str) -> Result<(), LabError> {
-        self.process.wait_for_line(text, PATIENCE)
-    }
-
-    /// Waits until it has ended by itself, following the output meanwhile.
-    ///
-    /// # Errors
-    /// When it does not in time.
-    pub fn wait_for_end(&mut self, watch: &mut Watch) -> Result<Ended, LabError> {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.process.exit_status() {
-                return Ok(Ended { status, log: self.log() });
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(LabError::Wrong(format!(
-                    "waited {PATIENCE:?} for the worker of slot {} to end, in vain; its log ends:\n{}",
-                    self.slot,
-                    self.said()
-                )));
-            }
-            watch.follow(Duration::from_millis(20));
-        }
     }
 }

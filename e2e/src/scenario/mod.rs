@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! feed.rs       writes input, in its own thread, while other things happen
-//! job.rs        manifests, topics, worker processes: started, killed, frozen, reassigned
+//! options.rs    how a job differs from the usual one
+//! job.rs        its manifests and topics, its processes: started, reassigned, ended
+//! worker.rs     a worker process: watched, frozen, killed
 //! watch.rs      follows what a reader of committed records sees
 //! recount.rs    what the job must write, from its input alone
 //! difference.rs what it wrote, compared with that: lost, doubled, changed, out of order
@@ -19,18 +21,22 @@ mod difference;
 mod feed;
 mod job;
 mod kills;
+mod options;
 mod recount;
 mod topics;
 mod watch;
+mod worker;
 
 pub use difference::{Difference, compare};
 pub(crate) use feed::now_ms;
 pub use feed::{Feed, FeedOptions};
-pub use job::{Bucket, Ended, Job, JobOptions, PATIENCE, Worker, sibling_binary};
 pub(crate) use job::{DISORDER_MS, PARTITIONS};
+pub use job::{Job, PATIENCE, sibling_binary};
 pub use kills::{KillOptions, KillReport, kill_again_and_again, soak};
+pub use options::{Bucket, JobOptions};
 pub use recount::{Recount, WINDOW_MS};
 pub use watch::Watch;
+pub use worker::{Ended, Worker};
 
 /// The topics of a scenario's job, by what they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

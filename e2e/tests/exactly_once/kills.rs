@@ -1,10 +1,11 @@
 //! Slots and brokers that are killed, and slots that are frozen.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use freshet_e2e::faults::{SmallDisk, fill};
 use freshet_e2e::scenario::{Feed, FeedOptions, Job, JobOptions, KillOptions, Worker, kill_again_and_again};
-use freshet_e2e::servers::{KafkaOptions, KafkaServer};
+use freshet_e2e::servers::{KafkaOptions, KafkaServer, Scratch};
 
 use crate::*;
 
@@ -100,6 +101,38 @@ fn frozen_past_its_replacement() {
         let ended = old.wait_for_end(&mut watch).unwrap();
         assert!(!ended.status.success() && ended.log.contains("Replaced"), "{}: {}", ended.status, ended.log);
         progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "the old worker had woken");
+    }
+    feed.finish().unwrap();
+    job.settle_exactly(&mut watch, &mut workers).unwrap();
+}
+
+/// A broker halts when it can't write any more. What it had acknowledged is there when it has room again; what it had
+/// half written is cut off.
+#[test]
+fn broker_whose_disk_is_full() {
+    const BYTES: u64 = 512 << 20;
+    let scratch = Scratch::new("kafka-full").unwrap();
+    let disk = SmallDisk::mount(&scratch.path().join("disk"), BYTES).unwrap();
+    let mut server = KafkaServer::start(&disk.path().join("kafka"), &KafkaOptions::default()).unwrap();
+    let job = Job::new(&server.bootstrap(), binary(), "full", &JobOptions::default()).unwrap();
+    job.assign(2).unwrap();
+    let mut watch = watch(&job);
+    let mut workers = vec![job.worker(0).unwrap(), job.worker(1).unwrap()];
+    let options = FeedOptions { seed: 29, per_second: 5_000, at_least: 50_000, ..FeedOptions::default() };
+    let feed = Feed::start(&job, options).unwrap();
+    progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "the start");
+    for round in ["the disk had room again", "the disk had room again a second time"] {
+        let full = fill(disk.path(), BYTES).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let halted = server.wait(|| Instant::now() > deadline).expect_err("the broker went on with a full disk");
+        println!("the broker halted: {halted}");
+        watch.follow(Duration::from_secs(1));
+        full.now().unwrap();
+        server.restart().unwrap();
+        progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), round);
+    }
+    for worker in &mut workers {
+        assert!(worker.is_running(), "the worker of slot {} gave up:\n{}", worker.slot, worker.said());
     }
     feed.finish().unwrap();
     job.settle_exactly(&mut watch, &mut workers).unwrap();

@@ -142,8 +142,13 @@ pub async fn read_settled(log: &KafkaLog, topic: &str) -> Vec<String> {
 /// Reads what is visible of partition 0 of `topic` now.
 pub async fn read_all(log: &KafkaLog, topic: &str) -> Vec<String> {
     let mut consumer = log.consumer(&[(TopicPartition::new(topic, 0), 0)]).await.unwrap();
+    texts_until_end(&mut consumer).await
+}
+
+/// Values of a consumer of one partition, until the end is reached.
+pub async fn texts_until_end(consumer: &mut Box<dyn Consumer>) -> Vec<String> {
     let mut seen = Vec::new();
-    for batch in until_end(&mut consumer).await {
+    for batch in until_end(consumer).await {
         seen.extend(batch.records.iter().map(|record| text(batch.value(record).unwrap())));
     }
     seen
