@@ -75,6 +75,10 @@ reasons! {
         "Records wait longer than spec.slo.maxLag.",
         "Wait where the job catches up; else give it more replicas, or look for what slows it down.";
 
+    LAG_UNKNOWN = "LagUnknown", Passing,
+        "Whether records wait longer than spec.slo.maxLag is not known: workers can't be asked, or have no tasks yet.",
+        "Look at the condition Ready, which says why.";
+
     TOPIC_NOT_READY = "TopicNotReady", Passing,
         "A Topic that the job names is not ready, or not there yet.",
         "Look at the Topic that the message names; the job goes on by itself.";

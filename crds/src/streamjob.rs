@@ -102,7 +102,7 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_from: Option<RestoreFrom>,
 
-    /// On a cluster: any text; a change asks for restoreFrom once more.
+    /// On a cluster: any text; another one asks for restoreFrom once more, and none asks for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub restore_nonce: Option<String>,

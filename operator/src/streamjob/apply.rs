@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use freshet_crds::StreamJob;
 use freshet_crds::control::{Assignment, PreflightReport};
+use freshet_crds::reasons::{self, Kind, Reason};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -65,6 +66,23 @@ pub enum ApplyError {
     /// The spec changed between the look and the act.
     #[error("the spec can't be acted on")]
     NoSpec,
+}
+
+impl ApplyError {
+    /// What a condition says of it: a reason by name, and its kind.
+    #[must_use]
+    pub fn reason(&self) -> (&str, Kind) {
+        let known = |reason: &'static Reason| (reason.name, reason.kind);
+        match self {
+            Self::Api { .. } => known(&reasons::API_REFUSED),
+            Self::NameTaken { .. } => known(&reasons::NAME_TAKEN),
+            // They pass: what is in the way goes, or the next pass sees more.
+            Self::StillGoing { .. } | Self::NoSpec => known(&reasons::STARTING),
+            // It is asked again, whatever it says.
+            Self::HandOut(WorkerError::Refused(refusal)) => (&refusal.reason, Kind::Passing),
+            Self::HandOut(WorkerError::Silent(_) | WorkerError::Token(_)) => known(&reasons::WORKER_UNREACHABLE),
+        }
+    }
 }
 
 /// The API server's own sentence, where it gave one: the rest of its answer is for programs.

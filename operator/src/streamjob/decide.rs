@@ -202,8 +202,14 @@ fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
     if facts.asked_pods.is_some_and(|pods| pods > 0) {
         actions.push(Action::ResizeWorkers { pods: 0 });
     }
+    if matches!(facts.legacy, Legacy::Deleted { .. }) && !facts.preflights.is_empty() {
+        // One that still runs would begin what is to end. The others go with the resource.
+        let jobs = facts.preflights.iter().map(|preflight| preflight.name.clone()).collect();
+        actions.push(Action::RemovePreflights { jobs, manifests: Vec::new() });
+    }
     let overdue = facts.now_ms - since >= deadline_ms;
-    let stopped = left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0);
+    let looked = !matches!(facts.legacy, Legacy::Deleted { .. }) || facts.preflights.is_empty();
+    let stopped = looked && left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0);
     let mut stage = Stage::Deleting(left);
     let ends = if stopped {
         match retire(facts, &mut stage, &mut actions) {

@@ -5,11 +5,13 @@
 //! checked by the room that reads them in the pods ([`freshet::manifest`]), and the SQL is planned, so that a
 //! mistake is shown before anything is touched.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freshet::manifest::{self, Severity};
 use freshet_crds::reasons::{Reason, SPEC_INVALID, TOPIC_NOT_FOUND};
 use freshet_crds::{DesiredState, KafkaSpec, SecretRef, StreamJob, StreamJobSpec, TemplateSpec, Topic, defaults};
+use freshet_plan::{Input, Output, Plan};
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -140,34 +142,24 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
     let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
     let spec = &job.spec;
     let (resolved, pods) = resolve(spec, config, cluster_id)?;
-    let mut manifests = document("StreamJob", &name, &namespace, &Value::Object(resolved))?;
-    let mut used = Vec::new();
-    let mut meant: Vec<&Arc<Topic>> = topics.iter().filter(|topic| names(spec, topic)).collect();
+    let own = document("StreamJob", &name, &namespace, &Value::Object(resolved))?;
+    let mut meant: Vec<&Topic> = topics.iter().map(|topic| &**topic).filter(|topic| names(spec, topic)).collect();
     // A store has no order, and the revision must not hang on one.
     meant.sort_by_key(|topic| topic.name_any());
-    for topic in meant {
-        let topic_name = topic.name_any();
-        // Its administration (partitions' copies, configuration) is nothing that a job works by.
-        let spec = json!({
-            "topicName": topic.spec.topic_name,
-            "partitions": topic.spec.partitions,
-            "schema": topic.spec.schema,
-        });
-        manifests += "---\n";
-        manifests += &document("Topic", &topic_name, &namespace, &without_nulls(spec))?;
-        used.push(topic_name);
-    }
-
-    let mut examined = manifest::examine_texts(&[("job.yaml", &manifests)]);
-    let parallelism = spec.max_parallelism.and_then(|count| u32::try_from(count).ok());
-    let parallelism = parallelism.unwrap_or(defaults::MAX_PARALLELISM);
-    let plan = examined
-        .sql
-        .as_ref()
-        .and_then(|sql| manifest::plan(sql, &examined.topics, parallelism, &mut examined.diagnostics));
-    let (Some(plan), false) = (plan, examined.diagnostics.has_errors()) else {
-        return Err(refusal(&examined.diagnostics));
+    let (manifests, plan) = match planned(spec, &own, &namespace, &meant)? {
+        Ok(found) => found,
+        Err(diagnostics) => {
+            // A word of the SQL may be the name of a Topic that is wrong, and that the job does not mean.
+            let is_wrong = |topic: &&&Topic| {
+                let resource = format!("Topic/{}", topic.name_any());
+                diagnostics.items().iter().any(|item| item.severity == Severity::Error && item.resource == resource)
+            };
+            let good: Vec<&Topic> = meant.iter().filter(|topic| !is_wrong(topic)).copied().collect();
+            let again = if good.len() < meant.len() { planned(spec, &own, &namespace, &good)?.ok() } else { None };
+            again.ok_or_else(|| refusal(&diagnostics))?
+        }
     };
+    let used = used(spec, &plan, &meant);
     let quantities = spec.template.as_ref().and_then(|template| template.resources.as_ref());
     if let Some(resources) = quantities {
         for (field, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
@@ -194,6 +186,54 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
         name,
         namespace,
     })
+}
+
+/// The manifests with `topics`, and the plan; or what is wrong.
+fn planned(
+    spec: &StreamJobSpec,
+    own: &str,
+    namespace: &str,
+    topics: &[&Topic],
+) -> Result<Result<(String, Plan), manifest::Diagnostics>, Refusal> {
+    let mut manifests = own.to_owned();
+    for topic in topics {
+        // Its administration (partitions' copies, configuration) is nothing that a job works by.
+        let spec = json!({
+            "topicName": topic.spec.topic_name,
+            "partitions": topic.spec.partitions,
+            "schema": topic.spec.schema,
+        });
+        manifests += "---\n";
+        manifests += &document("Topic", &topic.name_any(), namespace, &without_nulls(spec))?;
+    }
+    let mut examined = manifest::examine_texts(&[("job.yaml", &manifests)]);
+    let parallelism = spec.max_parallelism.and_then(|count| u32::try_from(count).ok());
+    let parallelism = parallelism.unwrap_or(defaults::MAX_PARALLELISM);
+    let sql = examined.sql.as_ref();
+    let plan = sql.and_then(|sql| manifest::plan(sql, &examined.topics, parallelism, &mut examined.diagnostics));
+    Ok(match plan {
+        Some(plan) if !examined.diagnostics.has_errors() => Ok((manifests, plan)),
+        _ => Err(examined.diagnostics),
+    })
+}
+
+/// Those of `topics` that the job reads, writes, or sends dead letters to, by their resources' names.
+fn used(spec: &StreamJobSpec, plan: &Plan, topics: &[&Topic]) -> Vec<String> {
+    let mut tables: BTreeSet<&str> = BTreeSet::new();
+    for stage in &plan.stages {
+        if let Input::Topic(source) = &stage.input {
+            tables.insert(&source.table);
+        }
+        tables.extend(stage.chains.iter().filter_map(|chain| match &chain.output {
+            Output::Topic(sink) => Some(sink.table.as_str()),
+            Output::Repartition { .. } => None,
+        }));
+    }
+    let dead_letters = spec.errors.as_ref().and_then(|errors| errors.dead_letter_topic.as_deref());
+    let names = topics.iter().map(|topic| topic.name_any());
+    names
+        .filter(|name| tables.contains(name.replace('-', "_").as_str()) || dead_letters == Some(name.as_str()))
+        .collect()
 }
 
 /// A StreamJob as far as the deletion of what it leaves needs it: neither its SQL nor its Topics need be good, or there.

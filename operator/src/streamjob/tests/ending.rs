@@ -51,6 +51,9 @@ fn state_goes_with_a_job_that_says_so() {
     assert_eq!(decided(&facts).actions, vec![Action::ResizeWorkers { pods: 0 }], "not under running workers");
     facts.asked_pods = Some(0);
     facts.workers.clear();
+    facts.preflights = vec![preflight(3, PreflightState::Running(None))];
+    assert_eq!(decided(&facts).actions, vec![removed(&["p-3"], &[])], "it would begin what is to end");
+    facts.preflights.clear();
     assert_eq!(decided(&facts).actions, vec![Action::StartRetirement { attempt: 1 }]);
     facts.legacy = legacy(&[attempt(1, RetirementState::Running(None))]);
     assert_eq!(decided(&facts).actions, Vec::new());

@@ -17,6 +17,20 @@ fn a_spec_is_resolved_once() {
     assert!(examined.pipeline.is_some(), "{}", examined.diagnostics);
 }
 
+/// Its name may be a word of the SQL that means something else: a column, or a comment.
+#[test]
+fn a_topic_that_is_only_called_like_a_word_of_the_sql_stops_nothing() {
+    let text = JOB.replace("INSERT INTO alerts", "INSERT INTO alerts -- no stranger, and no txns");
+    let named = topic("metadata: {name: txns, namespace: payments}\nspec: {partitions: 3}");
+    let all: Vec<Arc<Topic>> = topics().into_iter().chain([Arc::new(named)]).collect();
+    let valid = validate(&job(&text), &all, &config(), "cluster-1").expect("the wrong one is not meant");
+    assert_eq!(valid.topics, vec!["alerts", "transactions"], "nobody waits for the others");
+    // One that is meant, and wrong, is what is wrong with the job.
+    let text = JOB.replace("TABLE transactions", "TABLE stranger");
+    let refusal = check(&text).expect_err("its column's type is none");
+    assert!(refusal.message.contains("Topic/stranger"), "{}", refusal.message);
+}
+
 #[test]
 fn a_revision_changes_with_what_is_computed_and_not_with_how_many_do_it() {
     let first = valid().revision;

@@ -1,10 +1,12 @@
 //! How a job is, and what is told of it.
 
 use freshet_crds::StreamJobStatus;
-use freshet_crds::control::Problem;
+use freshet_crds::control::{Problem, Refusal};
 use freshet_crds::reasons::condition;
 
+use super::super::apply::ApplyError;
 use super::super::pods::Trouble;
+use super::super::workers::WorkerError;
 use super::super::{status, tale};
 use super::*;
 use crate::conditions::find;
@@ -74,6 +76,40 @@ fn lag_beyond_its_objective_is_a_condition_of_its_own() {
     assert_eq!(find(&status.conditions, condition::READY).map(|it| it.status.as_str()), Some("True"));
     let lag = find(&status.conditions, condition::LAG_WITHIN_OBJECTIVE).expect("the condition");
     assert_eq!((lag.status.as_str(), status.lag.as_deref()), ("False", Some("<5m")));
+    // What can't be asked says nothing, neither good nor bad.
+    let objective = |facts: &Facts| {
+        let status = status::status(&job(JOB), facts, &decided(facts), Some(1), None);
+        let lag = find(&status.conditions, condition::LAG_WITHIN_OBJECTIVE).expect("the condition");
+        (lag.status.clone(), lag.reason.clone())
+    };
+    let told = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    let mut facts = running(2);
+    facts.valid = Ok(Valid { max_lag_ms: Some(60_000), ..valid() });
+    assert_eq!(objective(&facts), told("True", "LagWithinBounds"));
+    facts.workers[1].status = Some(Err("time-out".into()));
+    assert_eq!(objective(&facts), told("Unknown", "LagUnknown"));
+    answer(&mut facts.workers[0]).lag_ms = 90_000;
+    assert_eq!(objective(&facts), told("False", "LagBeyondBounds"), "one is enough");
+    facts.workers.clear();
+    assert_eq!(objective(&facts), told("Unknown", "LagUnknown"));
+}
+
+#[test]
+fn what_was_not_done_has_the_reason_of_whoever_did_not_do_it() {
+    let said = |error: ApplyError| {
+        let facts = wanting(3, running(2));
+        let verdict = status::verdict(&facts, &decided(&facts), Some(&error));
+        assert!(verdict.ready.holds, "what runs goes on: {verdict:?}");
+        let fact = verdict.stalled.or(verdict.reconciling).expect("it is told");
+        (fact.reason, fact.message)
+    };
+    let refusal = Refusal { reason: "TakeOverPending".into(), message: "generation 3 is not taken over".into() };
+    let (reason, message) = said(ApplyError::HandOut(WorkerError::Refused(refusal)));
+    assert_eq!(reason, "TakeOverPending");
+    assert!(message.ends_with("TakeOverPending: generation 3 is not taken over"), "{message}");
+    assert_eq!(said(ApplyError::HandOut(WorkerError::Silent("time-out".into()))).0, "WorkerUnreachable");
+    assert_eq!(said(ApplyError::StillGoing { kind: "Service", name: "fraud".into() }).0, "Starting");
+    assert_eq!(said(ApplyError::NameTaken { kind: "Service", name: "fraud".into() }).0, "NameTaken");
 }
 
 #[test]
