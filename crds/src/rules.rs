@@ -148,6 +148,13 @@ pub const START_TIMESTAMP: CelRule = CelRule::new(
     "timestamp goes with type Timestamp, and only with it: set both, or leave timestamp out",
 );
 
+/// `restoreFrom` is a union: `lineageId` belongs to `Lineage`.
+pub const RESTORE_LINEAGE: CelRule = CelRule::new(
+    &["type", "lineageId"],
+    "(self.type == 'Lineage') == has(self.lineageId)",
+    "lineageId goes with type Lineage, and only with it: set both, or leave lineageId out",
+);
+
 /// Internal topics can't change their number of partitions under a job's state.
 pub const MAX_PARALLELISM_FIXED: CelRule = CelRule::new(
     &["maxParallelism"],
@@ -209,6 +216,7 @@ pub const ALL: &[(&str, &str, CelRule)] = &[
     ("StreamJob", "spec", EPOCH_INTERVAL_BOUNDS),
     ("StreamJob", "spec", STATE_TTL_BOUNDS),
     ("StreamJob", "spec.startFrom", START_TIMESTAMP),
+    ("StreamJob", "spec.restoreFrom", RESTORE_LINEAGE),
     ("StreamJob", "spec.checkpoint", S3_NEEDS_URL),
     ("StreamJob", "spec.errors", DEAD_LETTERS_NEED_TOPIC),
 ];

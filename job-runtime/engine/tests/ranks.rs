@@ -221,8 +221,8 @@ fn a_key_that_expired_begins_anew() {
     // The watermark before it is 995: `a` is over, and what is left of it is not the greatest any more.
     let far = Payment::new("c", 1, 1_001);
     let again = Payment::new("a", 2, 1_001);
-    assert_eq!(feed(&[far.clone()]).0, [row(&far, Some(1))]);
-    let (rows, expired, keys, stored) = feed(&[again.clone()]);
+    assert_eq!(feed(std::slice::from_ref(&far)).0, [row(&far, Some(1))]);
+    let (rows, expired, keys, stored) = feed(std::slice::from_ref(&again));
     assert_eq!((rows, expired, keys, stored), (vec![row(&again, Some(1))], 2, 2, 3));
 }
 

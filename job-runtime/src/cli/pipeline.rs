@@ -24,6 +24,7 @@ impl Planned {
             plan: self.plan.clone(),
             policy: run_policy(&job.on_bad_record, &job.on_late, job.epoch_interval),
             start_from: job.start_from,
+            accept_dropped: job.accept_dropped.clone(),
         }
     }
 }

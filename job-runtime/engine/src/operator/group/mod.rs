@@ -223,7 +223,7 @@ impl Groups {
                 .before
                 .iter()
                 .flat_map(|(_, results)| results)
-                .map(|array| array.get_array_memory_size())
+                .map(arrow::array::Array::get_array_memory_size)
                 .sum::<usize>()
             + self.stored.memory_bytes()
             + self.expiry.as_ref().map_or(0, Expiry::memory_bytes);

@@ -59,8 +59,8 @@ mod tests {
     use super::*;
 
     /// The positions of rows in the order of their bytes.
-    fn sorted(array: ArrayRef, descending: bool, nulls_first: bool) -> Vec<usize> {
-        let view = ColumnView::of(&array).expect("a column");
+    fn sorted(array: &ArrayRef, descending: bool, nulls_first: bool) -> Vec<usize> {
+        let view = ColumnView::of(array).expect("a column");
         let mut rows: Vec<(Vec<u8>, usize)> = (0..array.len())
             .map(|row| {
                 let mut bytes = Vec::new();
@@ -89,10 +89,10 @@ mod tests {
             Arc::new(StringArray::from(vec![Some(""), Some("a"), Some("a\0"), Some("ab"), None])),
         ];
         for array in arrays {
-            assert_eq!(sorted(array.clone(), false, true), [4, 0, 1, 2, 3], "{array:?}");
-            assert_eq!(sorted(array.clone(), false, false), [0, 1, 2, 3, 4], "{array:?}");
-            assert_eq!(sorted(array.clone(), true, true), [4, 3, 2, 1, 0], "{array:?}");
-            assert_eq!(sorted(array.clone(), true, false), [3, 2, 1, 0, 4], "{array:?}");
+            assert_eq!(sorted(&array, false, true), [4, 0, 1, 2, 3], "{array:?}");
+            assert_eq!(sorted(&array, false, false), [0, 1, 2, 3, 4], "{array:?}");
+            assert_eq!(sorted(&array, true, true), [4, 3, 2, 1, 0], "{array:?}");
+            assert_eq!(sorted(&array, true, false), [3, 2, 1, 0, 4], "{array:?}");
         }
     }
 }
