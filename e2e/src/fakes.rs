@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-/// The lineage of every faked job.
+/// The first lineage of every faked job.
 const LINEAGE: &str = "r-0000000001";
 const VERSION: &str = "0.1.0";
 
@@ -49,6 +49,20 @@ pub fn slots(job: &Job) -> Option<u32> {
     let containers = job.spec.as_ref()?.template.spec.as_ref()?.containers.first()?;
     let args = containers.args.as_ref()?;
     args.iter().skip_while(|arg| *arg != "--slots").nth(1)?.parse().ok()
+}
+
+/// Whether a preflight's Job is told to ask for restoreFrom.
+#[must_use]
+pub fn asks(job: &Job) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let args = pod.and_then(|pod| pod.containers.first()?.args.as_ref());
+    args.is_some_and(|args| args.iter().any(|arg| arg.starts_with("--asked-by=")))
+}
+
+/// The id of a faked job's n-th lineage, from 1.
+#[must_use]
+pub fn lineage(number: u64) -> String {
+    format!("r-{number:010}")
 }
 
 /// Whether a request to a worker's control server shows `token`.

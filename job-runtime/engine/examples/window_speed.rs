@@ -75,6 +75,7 @@ fn rows(from: usize, keys: usize) -> Rows {
         watermark: Int64Array::from_value(times[0] - 1, BATCH_ROWS),
         event_time: times.into(),
         origin: None,
+        kinds: None,
     }
 }
 

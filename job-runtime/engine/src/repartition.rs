@@ -191,6 +191,7 @@ impl PartialBuilder {
             event_time: pane_start,
             watermark: self.watermark.into(),
             origin: None,
+            kinds: None,
         }
     }
 }

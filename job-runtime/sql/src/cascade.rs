@@ -74,6 +74,7 @@ impl Planner<'_> {
             partition: Vec::new(),
             grouping: None,
             having: Vec::new(),
+            ranking: None,
             below: Some(Below { relation: Box::new(relation), time }),
         })
     }

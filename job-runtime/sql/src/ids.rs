@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 
 use datafusion_expr::Expr as DfExpr;
 use freshet_plan::fingerprint::short_hash;
-use freshet_plan::{Expr, Window};
+use freshet_plan::{Emits, Expr, Window};
 use serde::Serialize;
 
 use crate::Table;
 use crate::aggregate::Grouping;
 use crate::bind::{conjuncts, substituted};
 use crate::convert_expr::meaning;
+use crate::ranking::Ranking;
 use crate::relation::Relation;
 use crate::sink::Statement;
 
@@ -29,7 +30,7 @@ struct Aggregation<'a> {
     topic: &'a str,
     time: &'a str,
     filters: Vec<Expr>,
-    window: Window,
+    window: Option<Window>,
     keys: Vec<(Expr, String)>,
     aggregates: Vec<AggregateMeaning>,
     /// The aggregation whose rows it aggregates.
@@ -44,6 +45,26 @@ struct Aggregation<'a> {
 struct Over<'a> {
     aggregation: Aggregation<'a>,
     having: Vec<Expr>,
+}
+
+/// What a ranking means.
+#[derive(Serialize)]
+struct Numbering<'a> {
+    topic: &'a str,
+    filters: Vec<Expr>,
+    keys: Vec<(Expr, String)>,
+    order: Vec<OrderMeaning>,
+    limit: Option<u64>,
+    kept: Vec<Expr>,
+    is_final: bool,
+    by_topic_key: bool,
+}
+
+#[derive(Serialize)]
+struct OrderMeaning {
+    by: (Expr, String),
+    descending: bool,
+    nulls_first: bool,
 }
 
 #[derive(Serialize)]
@@ -72,7 +93,44 @@ impl Ids {
         by_topic_key: bool,
     ) -> Result<String, String> {
         let means = aggregation(relation, grouping, table, by_topic_key)?;
-        let id = format!("agg-{}", short_hash(&means, 8));
+        self.unique(format!("agg-{}", short_hash(&means, 8)), statement, sink)
+    }
+
+    /// The id of the ranking of `statement`, which keeps `leaves`.
+    pub(crate) fn ranking(
+        &mut self,
+        statement: &Statement,
+        ranking: &Ranking,
+        leaves: &[DfExpr],
+        emits: Emits,
+        (table, sink): (&Table, &Table),
+        by_topic_key: bool,
+    ) -> Result<String, String> {
+        let keys =
+            ranking.keys.iter().map(|key| Ok::<_, String>((meaning(&key.value.raw)?, key.data_type.to_string())));
+        let order = ranking.order.iter().map(|order| {
+            Ok::<_, String>(OrderMeaning {
+                by: (meaning(&order.value.raw)?, order.data_type.to_string()),
+                descending: order.descending,
+                nulls_first: order.nulls_first,
+            })
+        });
+        let means = Numbering {
+            topic: &table.topic,
+            filters: filters(statement)?,
+            keys: keys.collect::<Result<_, _>>()?,
+            order: order.collect::<Result<_, _>>()?,
+            limit: ranking.limit,
+            kept: leaves.iter().map(meaning).collect::<Result<_, _>>()?,
+            is_final: emits == Emits::First,
+            by_topic_key,
+        };
+        self.unique(format!("rank-{}", short_hash(&means, 8)), statement, sink)
+    }
+
+    /// `id`, with a second part where it is given already.
+    fn unique(&mut self, id: String, statement: &Statement, sink: &Table) -> Result<String, String> {
+        let relation = &statement.relation;
         if !self.given.contains_key(&id) {
             self.given.insert(id.clone(), 0);
             return Ok(id);
@@ -103,7 +161,7 @@ fn aggregation<'a>(
             meaning(&raw.map_err(|error| error.to_string())?)
         }
     };
-    let window = relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
+    let window = relation.window.as_ref().map(|(window, _)| *window);
     let mut filters = Vec::new();
     for filter in &relation.filters {
         for part in conjuncts(&filter.raw) {
@@ -136,7 +194,8 @@ fn aggregation<'a>(
     });
     Ok(Aggregation {
         topic: &table.topic,
-        time: table.event_time.as_ref().map_or("", |event_time| &event_time.column),
+        // Without a window no time says which rows belong together.
+        time: table.event_time.as_ref().filter(|_| window.is_some()).map_or("", |event_time| &event_time.column),
         over: over.transpose()?,
         filters,
         window,
@@ -144,6 +203,19 @@ fn aggregation<'a>(
         aggregates: aggregates.collect::<Result<_, _>>()?,
         by_topic_key,
     })
+}
+
+/// The conditions on rows. Their order does not change which rows they let through.
+fn filters(statement: &Statement) -> Result<Vec<Expr>, String> {
+    let mut filters = Vec::new();
+    for filter in &statement.relation.filters {
+        for part in conjuncts(&filter.raw) {
+            filters.push(meaning(part)?);
+        }
+    }
+    filters.sort_by_cached_key(|filter| short_hash(filter, 16));
+    filters.dedup();
+    Ok(filters)
 }
 
 /// The id of the stage that reads `table`'s topic: its name for people, and a hash of the topic.

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 
 use arrow_schema::DataType as ArrowType;
 use datafusion_expr::Expr as DfExpr;
-use freshet_plan::{Column, DataType, Format, Plan};
+use freshet_plan::changelog::OP_COLUMN;
+use freshet_plan::{Changes, Column, DataType, Format, Plan};
 use sqlparser::ast::{Expr, LimitClause, Query as QuerySyntax, Statement as Syntax, Value};
 
 use crate::arrow_types::from_arrow;
@@ -29,7 +30,8 @@ pub const RESULT: &str = "result";
 pub struct Query {
     /// One statement, which writes [`RESULT`], or one for each part of a UNION ALL.
     pub plan: Plan,
-    /// What its rows are, in the order of the SELECT list. Every name is there once.
+    /// What its rows are, in the order of the SELECT list; where rows are replaced by later ones, behind their kinds
+    /// ([`OP_COLUMN`]). Every name is there once.
     pub columns: Vec<Column>,
     /// After how many rows it ends, where it says `LIMIT n`.
     pub limit: Option<u64>,
@@ -52,26 +54,34 @@ pub(crate) fn plan(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outco
     let binder = Binder::new();
     let planner = Planner { catalog, site: &site, binder: &binder };
     let relations = planner.query(*query, &Vec::new())?;
+    // Parts of a UNION ALL have no updates.
+    let updates = relations.iter().any(|relation| relation.updates(&catalog.tables[relation.source]));
+    let changes = if updates { Changes::Log } else { Changes::Append };
+    // A row's kind comes first, and is called what it is called.
+    let op = (changes == Changes::Log).then_some(OP_COLUMN);
     let mut columns: Vec<Column> = Vec::new();
     let mut statements = Vec::new();
     for relation in relations {
         planner.no_bare_window(&relation)?;
         let outputs = all(relation.columns.iter().map(|column| output(&site, column)))?;
         if columns.is_empty() {
-            let names = distinct(relation.columns.iter().map(|column| column.name.as_str()));
+            let names = distinct(op.into_iter().chain(relation.columns.iter().map(|column| column.name.as_str())));
+            let names = names.into_iter().skip(op.into_iter().count());
             let types = outputs.iter().map(|(data_type, ..)| data_type.clone());
-            columns = names.into_iter().zip(types).map(|(name, data_type)| Column::required(name, data_type)).collect();
+            columns = names.zip(types).map(|(name, data_type)| Column::required(name, data_type)).collect();
         }
         for (column, (_, required, _)) in columns.iter_mut().zip(&outputs) {
             column.required &= required;
         }
-        let outputs = outputs.into_iter().map(|(_, _, expr)| expr).collect();
-        statements.push(Statement { index: text.index, relation, sink: catalog.tables.len(), outputs });
+        let outputs: Vec<DfExpr> = outputs.into_iter().map(|(_, _, expr)| expr).collect();
+        planner.ranking_is_bounded(&relation, &outputs)?;
+        statements.push(Statement { index: text.index, relation, sink: catalog.tables.len(), outputs, changes });
     }
     let mut with_result = catalog.clone();
     with_result.tables.push(result_table(columns.clone()));
     let plan = staged(&with_result, &statements, options, sql, &texts)?;
-    Ok(Query { plan, columns, limit })
+    let op = op.map(|name| Column::required(name, DataType::String));
+    Ok(Query { plan, columns: op.into_iter().chain(columns).collect(), limit })
 }
 
 fn result_table(columns: Vec<Column>) -> Table {

@@ -15,6 +15,7 @@ use crate::arrow_types::to_arrow;
 use crate::bind::fields;
 use crate::error::{Outcome, Site, all};
 use crate::names::{Found, look_up, suggestion};
+use crate::ranking::Ranking;
 use crate::refuse::{self, Refusals};
 use crate::select::Planner;
 use crate::windows::{self, WindowCall};
@@ -66,7 +67,9 @@ pub(crate) struct Relation {
     pub(crate) partition: Vec<Typed>,
     /// How rows are grouped; `having` and `columns` are then over its output.
     pub(crate) grouping: Option<Grouping>,
-    /// Conditions on the groups.
+    /// How rows are numbered, if they are not grouped; `having` and `columns` are then over `base` with the number.
+    pub(crate) ranking: Option<Ranking>,
+    /// Conditions on the groups, or on numbered rows.
     pub(crate) having: Vec<Typed>,
     pub(crate) columns: Vec<RelationColumn>,
 }
@@ -94,6 +97,7 @@ impl Relation {
             window: None,
             partition: Vec::new(),
             grouping: None,
+            ranking: None,
             having: Vec::new(),
         }
     }
@@ -292,7 +296,24 @@ impl Planner<'_> {
                     .into());
             }
         };
+        if relation.ranking.is_some() {
+            return Err(self
+                .site
+                .error(
+                    table.span,
+                    format!("a window over numbered rows, as `{table}` gives them, is not supported yet"),
+                )
+                .help("write one of both into a topic with one INSERT INTO, and read that topic with another job")
+                .into());
+        }
         let is_grouped = relation.grouping.is_some();
+        if is_grouped && relation.window.is_none() {
+            return Err(self
+                .site
+                .error(table.span, format!("a window over `{}`, whose rows change, is not supported yet", table.value))
+                .help("group by a window first: GROUP BY …, window_start, window_end, window_time")
+                .into());
+        }
         if relation.window.is_some() && !is_grouped {
             return Err(self
                 .site

@@ -5,6 +5,9 @@
 //! combined per group where they are read, sent through an internal topic that is partitioned by the group, and
 //! merged in a stage of their own.
 
+mod ranking;
+mod updating;
+
 use std::collections::BTreeSet;
 
 use datafusion_common::DFSchema;
@@ -14,10 +17,11 @@ use freshet_plan::{
     TopicSink, TopicSource, Window, WindowAggregate,
 };
 
-use crate::aggregate::Grouping;
+use crate::aggregate::{Grouping, Key};
 use crate::bind::columns_in;
 use crate::convert_expr::{Place, convert};
 use crate::ids::{Ids, source_stage};
+use crate::ranking::ROW_NUMBER;
 use crate::relation::{Relation, WINDOW_COLUMNS};
 use crate::sink::Statement;
 use crate::{Catalog, PlanOptions, Table};
@@ -54,7 +58,8 @@ pub(crate) fn plan(catalog: &Catalog, statements: &[Statement], options: &PlanOp
         let mut chains = Vec::new();
         let mut later = Vec::new();
         for statement in readers {
-            let builder = Builder { table, sink: &catalog.tables[statement.sink], statement, columns: &columns };
+            let sink = &catalog.tables[statement.sink];
+            let builder = Builder { table, sink, statement, columns: &columns, options };
             let (chain, behind) =
                 builder.build(&mut ids, &id).map_err(|message| Mistake { statement: statement.index, message })?;
             chains.push(chain);
@@ -95,9 +100,16 @@ fn needed(statement: &Statement, table: &Table) -> BTreeSet<String> {
     match &relation.grouping {
         Some(grouping) => {
             names.extend(inputs(grouping).iter().flat_map(|expr| columns_in(expr)));
-            names.extend(table.event_time.as_ref().map(|event_time| event_time.column.clone()));
+            let event_time = table.event_time.as_ref().filter(|_| relation.window.is_some());
+            names.extend(event_time.map(|event_time| event_time.column.clone()));
         }
         None => names.extend(statement.outputs.iter().flat_map(columns_in)),
+    }
+    if let Some(ranking) = &relation.ranking {
+        let keys = ranking.keys.iter().map(|key| &key.value);
+        let values = keys.chain(ranking.order.iter().map(|order| &order.value)).chain(&relation.having);
+        names.extend(values.flat_map(|value| columns_in(&value.expr)));
+        names.remove(ROW_NUMBER);
     }
     names
 }
@@ -159,11 +171,24 @@ struct Builder<'a> {
     sink: &'a Table,
     statement: &'a Statement,
     columns: &'a [Column],
+    options: &'a PlanOptions,
+}
+
+/// Where a grouping finds what it needs, in the rows before it.
+struct Grouped {
+    /// The position of the time, where one was asked for.
+    time: Option<usize>,
+    group: Vec<usize>,
+    group_columns: Vec<Column>,
+    aggregates: Vec<Aggregate>,
 }
 
 impl Builder<'_> {
     /// The chain in the source's stage, and the stages that go on behind it.
     fn build(&self, ids: &mut Ids, stage: &str) -> Result<(Chain, Vec<Stage>), String> {
+        if let Some(updating) = self.updating(ids, stage)? {
+            return Ok(updating);
+        }
         let mut line = Line { done: Vec::new(), stage: None, id: stage.to_owned(), steps: Vec::new() };
         let (layout, schema) = self.rows(&self.statement.relation, ids, &mut line)?;
         line.steps.push(self.outputs(&layout, &schema)?);
@@ -175,6 +200,28 @@ impl Builder<'_> {
             stage.map(|stage| Stage { chains: vec![self.chain(steps, output)], ..stage })
         });
         Ok((first, behind.collect()))
+    }
+
+    /// The same of a statement whose result changes, or numbers rows; nothing of any other.
+    fn updating(&self, ids: &mut Ids, stage: &str) -> Result<Option<(Chain, Vec<Stage>)>, String> {
+        let relation = &self.statement.relation;
+        let emits = self.statement.emits(self.table);
+        if relation.ranking.is_none() && (relation.grouping.is_none() || emits.is_none()) {
+            return Ok(None);
+        }
+        let schema = schema(&relation.base)?;
+        let mut line = Line { done: Vec::new(), stage: None, id: stage.to_owned(), steps: Vec::new() };
+        let layout = self.pruned_source(relation, &mut line);
+        for filter in &relation.filters {
+            line.steps.push(Step::Filter { predicate: layout.convert(&filter.expr, &schema)? });
+        }
+        let before = (line.steps, &layout, &schema);
+        let (chain, behind) = match (&relation.ranking, &relation.grouping, emits) {
+            (Some(ranking), _, _) => self.rank(ranking, ids, stage, before)?,
+            (None, Some(grouping), Some(emits)) => self.group(grouping, emits, ids, stage, before)?,
+            _ => return Ok(None),
+        };
+        Ok(Some((chain, behind.into_iter().collect())))
     }
 
     /// Plans the rows that a relation's columns are over: the topic's, or groups. Gives their layout and their types.
@@ -251,8 +298,12 @@ impl Builder<'_> {
 
     /// Whether all rows of a group are in one partition of the topic: its key, if it is trusted, is among the keys.
     fn is_by_topic_key(&self, grouping: &Grouping) -> bool {
+        self.is_by_key(&grouping.keys)
+    }
+
+    fn is_by_key(&self, keys: &[Key]) -> bool {
         let is_key = |name: &String| {
-            grouping.keys.iter().any(|key| matches!(&key.value.raw, DfExpr::Column(column) if column.name == *name))
+            keys.iter().any(|key| matches!(&key.value.raw, DfExpr::Column(column) if column.name == *name))
         };
         self.table.key_trusted && !self.table.key.is_empty() && self.table.key.iter().all(is_key)
     }
@@ -275,8 +326,31 @@ impl Builder<'_> {
             }
         };
         let time = DfExpr::Column(datafusion_common::Column::new_unqualified(time));
+        let Grouped { time, group, group_columns, aggregates } =
+            self.grouped(Some(&time), grouping, steps, layout, schema)?;
+        let window = relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
+        Ok(WindowAggregate {
+            id,
+            window,
+            time_column: time.ok_or("a window without time")?,
+            group,
+            group_columns,
+            aggregates,
+            state_version: AGGREGATE_STATE_VERSION,
+        })
+    }
+
+    /// What a grouping, and the time if one is wanted, need, after a projection onto it where that is more than columns.
+    fn grouped(
+        &self,
+        time: Option<&DfExpr>,
+        grouping: &Grouping,
+        steps: &mut Vec<Step>,
+        layout: &Layout,
+        schema: &DFSchema,
+    ) -> Result<Grouped, String> {
         let mut exprs: Vec<&DfExpr> = Vec::new();
-        for expr in std::iter::once(&time).chain(inputs(grouping)) {
+        for expr in time.into_iter().chain(inputs(grouping)) {
             if !exprs.contains(&expr) {
                 exprs.push(expr);
             }
@@ -321,16 +395,8 @@ impl Builder<'_> {
                 data_type: call.data_type.clone(),
             })
         });
-        let window = relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
-        Ok(WindowAggregate {
-            id,
-            window,
-            time_column: position(&time)?,
-            group,
-            group_columns,
-            aggregates: aggregates.collect::<Result<_, _>>()?,
-            state_version: AGGREGATE_STATE_VERSION,
-        })
+        let aggregates = aggregates.collect::<Result<_, _>>()?;
+        Ok(Grouped { time: time.map(position).transpose()?, group, group_columns, aggregates })
     }
 
     /// HAVING. Gives the layout and the types of the groups.
@@ -370,6 +436,7 @@ impl Builder<'_> {
             format: self.sink.format,
             columns: self.sink.columns.clone(),
             key: self.sink.key.iter().filter_map(position).collect(),
+            changes: self.statement.changes,
         })
     }
 }

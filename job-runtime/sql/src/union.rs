@@ -32,6 +32,17 @@ impl Planner<'_> {
                     .into());
             }
         }
+        let updating = relations.iter().find(|relation| relation.updates(&self.catalog.tables[relation.source]));
+        if let Some(column) = updating.and_then(|relation| relation.columns.first()) {
+            return Err(self
+                .site
+                .error(
+                    column.value.span,
+                    "a part of UNION ALL whose rows are replaced by later ones is not supported yet",
+                )
+                .help("write it to a topic of its own with one INSERT INTO")
+                .into());
+        }
         let types = all((0..first.columns.len()).map(|at| self.common_type(&relations, at)))?;
         for relation in &mut relations {
             relation.names.clear();

@@ -97,7 +97,7 @@ fn found(bids: &[(i64, &str, i64)], sessions: &str, key_trusted: bool, batch: us
         "INSERT INTO out SELECT who, window_start, window_end, window_time, COUNT(*), SUM(price), COUNT(DISTINCT price % 3) \
          FROM {sessions} GROUP BY who, window_start, window_end, window_time"
     );
-    let plan = freshet_sql::plan(&catalog(key_trusted), &sql, &PlanOptions { max_parallelism: 2 })
+    let plan = freshet_sql::plan(&catalog(key_trusted), &sql, &PlanOptions { max_parallelism: 2, state_ttl_ms: None })
         .unwrap_or_else(|errors| panic!("{sessions}: {errors:?}"));
     let mut partitions = vec![Vec::new(); SOURCE_PARTITIONS as usize];
     for (at, (seconds, who, price)) in bids.iter().enumerate() {

@@ -70,7 +70,7 @@ impl Members {
     }
 
     /// Every member, of groups that have gone too.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
@@ -114,7 +114,13 @@ impl Members {
         (rows, ids)
     }
 
-    fn member(&self, member: u32) -> (u32, &[u8]) {
+    /// Whether a snapshot holds `member`.
+    pub(crate) const fn is_saved(&self, member: u32) -> bool {
+        member < self.clean
+    }
+
+    /// Group and value of `member`.
+    pub(crate) fn member(&self, member: u32) -> (u32, &[u8]) {
         let (group, value) = self.table.key(member).split_at(GROUP_BYTES);
         (u32::from_le_bytes([group[0], group[1], group[2], group[3]]), value)
     }

@@ -18,7 +18,9 @@
 //! by the watermark that each row carries, and why windows fire in the order of their ends and keys.
 
 pub mod filter;
+pub mod group;
 pub mod project;
+pub mod rank;
 pub mod session_aggregate;
 pub mod session_combine;
 mod sessions;
@@ -98,6 +100,11 @@ pub trait Operator {
     fn stats(&self) -> OperatorStats {
         OperatorStats::default()
     }
+
+    /// How many keys of its state have expired since it was made.
+    fn expired(&self) -> u64 {
+        0
+    }
 }
 
 /// The operator of a window step, by itself: for benchmarks and tests of one operator.
@@ -118,7 +125,14 @@ pub fn of_window(step: &Step) -> Result<Box<dyn Operator>, EngineError> {
             Box::new(window_combine::WindowCombineOperator::new(Arc::new(WindowSpec::new(plan)?)))
         }
         Step::WindowMerge(plan) => Box::new(window_merge::WindowMergeOperator::new(Arc::new(WindowSpec::new(plan)?))),
-        Step::Filter { .. } | Step::Project { .. } => {
+        Step::Filter { .. }
+        | Step::Project { .. }
+        | Step::GroupAggregate(_)
+        | Step::GroupCombine(_)
+        | Step::GroupMerge(_)
+        | Step::Rank(_)
+        | Step::RankCombine(_)
+        | Step::RankMerge(_) => {
             return Err(EngineError::Plan("the step is no window".to_owned()));
         }
     })

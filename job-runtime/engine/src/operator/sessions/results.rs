@@ -94,6 +94,7 @@ impl Sessions {
             event_time: Int64Array::from(last_instants),
             watermark: Int64Array::from_value(self.fired, ids.len()),
             origin: None,
+            kinds: None,
         })
     }
 
@@ -126,6 +127,7 @@ impl Sessions {
                 event_time: starts,
                 watermark: Int64Array::from_value(self.fired, ids.len()),
                 origin: None,
+                kinds: None,
             });
         }
         chunks

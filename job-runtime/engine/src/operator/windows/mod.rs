@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::{Array, BinaryArray, Int64Array};
 
 pub(crate) use assign::Assignment;
+pub(crate) use bits::Bits;
 pub(crate) use panes::Pane;
 pub(crate) use spec::{STATE_VERSION, WindowSpec, timestamps_ms};
 pub(crate) use state::Deleted;

@@ -150,6 +150,7 @@ impl WindowSpec {
             event_time: Int64Array::from_value(end - 1, ids.len()),
             watermark: Int64Array::from_value(before, ids.len()),
             origin: None,
+            kinds: None,
         }))
     }
 }
