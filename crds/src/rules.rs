@@ -173,6 +173,14 @@ pub const EPOCH_INTERVAL_BOUNDS: CelRule = CelRule::new(
 )
 .at(".epochInterval");
 
+/// Shorter than any disorder of records, and every record would find its key's state gone.
+pub const STATE_TTL_BOUNDS: CelRule = CelRule::new(
+    &["stateTtl"],
+    "!has(self.stateTtl) || duration(self.stateTtl) >= duration('1s')",
+    "stateTtl is at least 1s: state that is gone before the next record of its key counts nothing",
+)
+.at(".stateTtl");
+
 /// `s3` belongs to `s3://`.
 pub const S3_NEEDS_URL: CelRule = CelRule::new(
     &["s3", "url"],
@@ -206,6 +214,7 @@ pub const ALL: &[(&str, &str, CelRule)] = &[
     ("StreamJob", "", JOB_NAME_NO_DOTS),
     ("StreamJob", "spec", MAX_PARALLELISM_FIXED),
     ("StreamJob", "spec", EPOCH_INTERVAL_BOUNDS),
+    ("StreamJob", "spec", STATE_TTL_BOUNDS),
     ("StreamJob", "spec.startFrom", START_TIMESTAMP),
     ("StreamJob", "spec.restoreFrom", RESTORE_LINEAGE),
     ("StreamJob", "spec.checkpoint", S3_NEEDS_URL),

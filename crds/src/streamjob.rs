@@ -80,6 +80,7 @@ use crate::{DeletionPolicy, Duration, StreamJobStatus, patterns, rules};
     )
 )]
 #[x_kube(validation = rules::MAX_PARALLELISM_FIXED, validation = rules::EPOCH_INTERVAL_BOUNDS)]
+#[x_kube(validation = rules::STATE_TTL_BOUNDS)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamJobSpec {
     /// One or more statements `INSERT INTO topic SELECT …`, separated by semicolons. Tables are the Topics
@@ -127,6 +128,12 @@ pub struct StreamJobSpec {
     /// 10ms and 5m. Default: 500ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_interval: Option<Duration>,
+
+    /// How long the state of a key is kept at least after its last record, by operators that would keep it for ever
+    /// (grouping without a window, DISTINCT), on the clock of event time; at least 1s. What comes for a key after that
+    /// begins anew. Default: state is kept for ever, and grows with the number of keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_ttl: Option<Duration>,
 
     /// The Kafka cluster that holds the job's Topics. Default: where the job is run says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use freshet_crds::control::{
@@ -270,7 +271,7 @@ struct Worker {
     said: Arc<Mutex<Said>>,
 }
 
-async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Json<WorkerStatus>, StatusCode> {
+async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Response, StatusCode> {
     if !fakes::knows(&headers, &worker.token) {
         return Err(StatusCode::UNAUTHORIZED);
     }
@@ -278,7 +279,8 @@ async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Json
     let slots = said.generations.last().copied().unwrap_or(0);
     let well = fakes::well(worker.ordinal, said.generations.len() as u64, slots);
     let lineage = Some(fakes::lineage(said.ended + 1));
-    Ok(Json(WorkerStatus { lineage, progressing: !said.stuck.contains(&worker.ordinal), ..well }))
+    let progressing = !said.stuck.contains(&worker.ordinal);
+    Ok(fakes::answer(&headers, &WorkerStatus { lineage, progressing, ..well }))
 }
 
 async fn assign(

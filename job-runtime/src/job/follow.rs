@@ -169,7 +169,7 @@ fn fresh(id: &str, number: u64) -> String {
 #[must_use]
 pub fn describe_operator(plan: &Plan, id: &str) -> String {
     let chains = || plan.stages.iter().flat_map(|stage| &stage.chains);
-    let holds = |steps: &[Step]| steps.iter().filter_map(Step::aggregate).any(|aggregate| aggregate.id == id);
+    let holds = |steps: &[Step]| steps.iter().filter_map(Step::operator_id).any(|operator| operator == id);
     let found = chains().filter(|chain| holds(&chain.steps)).find_map(|chain| match &chain.output {
         Output::Topic(sink) => Some((chain.statement, sink.table.clone())),
         Output::Repartition { .. } => None,

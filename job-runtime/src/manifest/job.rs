@@ -101,6 +101,7 @@ pub(super) fn resolve(object: &Object, sql: SqlText, topics: &[TopicTable]) -> R
         replicas: positive(spec.replicas, defaults::REPLICAS),
         max_parallelism: positive(spec.max_parallelism, defaults::MAX_PARALLELISM),
         epoch_interval: spec.epoch_interval.map_or(defaults::EPOCH_INTERVAL, Duration::from),
+        state_ttl: spec.state_ttl.map(Duration::from),
         kafka_settings: spec.kafka.as_ref().map(security).unwrap_or_default(),
         bootstrap_servers: spec.kafka.map(|kafka| kafka.bootstrap_servers),
         on_bad_record: match errors.and_then(|errors| errors.on_bad_record) {

@@ -48,6 +48,8 @@ pub struct Job {
     pub max_parallelism: u32,
     /// How often an epoch is committed.
     pub epoch_interval: Duration,
+    /// How long the state of a key is kept after its last record; `None` for ever.
+    pub state_ttl: Option<Duration>,
     /// `host:port,…`; `None`: where the job is run says it.
     pub bootstrap_servers: Option<String>,
     /// librdkafka's settings for those: protocol and mechanism, without files and credentials.

@@ -60,7 +60,8 @@ fn catalog() -> Catalog {
 }
 
 fn plan(sql: &[&str]) -> Plan {
-    freshet_sql::plan(&catalog(), &sql.concat(), &PlanOptions { max_parallelism: 4 }).expect("it can be planned")
+    freshet_sql::plan(&catalog(), &sql.concat(), &PlanOptions { max_parallelism: 4, ..PlanOptions::default() })
+        .expect("it can be planned")
 }
 
 struct World {

@@ -307,7 +307,7 @@ fn lag_ms(facts: &Facts) -> u64 {
 
 /// A lag in steps that move rarely.
 #[must_use]
-pub fn coarse(lag_ms: u64) -> String {
+pub fn coarse(lag_ms: u64) -> &'static str {
     const STEPS: &[(u64, &str)] = &[
         (1_000, "<1s"),
         (5_000, "<5s"),
@@ -317,7 +317,7 @@ pub fn coarse(lag_ms: u64) -> String {
         (300_000, "<5m"),
         (600_000, "<10m"),
     ];
-    STEPS.iter().find(|(most, _)| lag_ms < *most).map_or(">10m", |(_, text)| text).to_owned()
+    STEPS.iter().find(|(most, _)| lag_ms < *most).map_or(">10m", |(_, text)| text)
 }
 
 /// The whole status that says how the job is. What can't be known in this pass stays as it was.
@@ -377,7 +377,10 @@ pub fn status(
                 internal_topics: report.internal_topics.clone(),
             })
             .or(old.plan),
-        lag: facts.answers().any(|status| status.phase == WorkerPhase::Running).then(|| coarse(lag_ms(facts))),
+        lag: facts
+            .answers()
+            .any(|status| status.phase == WorkerPhase::Running)
+            .then(|| coarse(lag_ms(facts)).to_owned()),
         conditions: verdict(facts, decision, failure).conditions(&old.conditions, generation, &now),
     }
 }

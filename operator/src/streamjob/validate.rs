@@ -119,6 +119,7 @@ const READ_IN_PODS: &[&str] = &[
     "restoreNonce",
     "maxParallelism",
     "epochInterval",
+    "stateTtl",
     "kafka",
     "checkpoint",
     "errors",
@@ -209,8 +210,9 @@ fn planned(
     let mut examined = manifest::examine_texts(&[("job.yaml", &manifests)]);
     let parallelism = spec.max_parallelism.and_then(|count| u32::try_from(count).ok());
     let parallelism = parallelism.unwrap_or(defaults::MAX_PARALLELISM);
+    let options = manifest::plan_options(parallelism, spec.state_ttl.map(Into::into));
     let sql = examined.sql.as_ref();
-    let plan = sql.and_then(|sql| manifest::plan(sql, &examined.topics, parallelism, &mut examined.diagnostics));
+    let plan = sql.and_then(|sql| manifest::plan(sql, &examined.topics, &options, &mut examined.diagnostics));
     Ok(match plan {
         Some(plan) if !examined.diagnostics.has_errors() => Ok((manifests, plan)),
         _ => Err(examined.diagnostics),

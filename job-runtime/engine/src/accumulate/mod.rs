@@ -27,6 +27,7 @@ mod cells;
 mod distinct;
 mod each;
 mod finish;
+mod linked;
 mod number;
 mod spec;
 

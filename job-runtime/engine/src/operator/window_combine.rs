@@ -72,6 +72,7 @@ impl WindowCombineOperator {
                 event_time: Int64Array::from_value(pane.start, ids.len()),
                 watermark: Int64Array::from_value(self.windows.fired, ids.len()),
                 origin: None,
+                kinds: None,
             })?;
         }
         Ok(())

@@ -153,7 +153,7 @@ fn worker(slot: u32, phase: WorkerPhase, held: Option<(u64, u32)>) -> WorkerFact
     }
 }
 
-fn answer(worker: &mut WorkerFact) -> &mut WorkerStatus {
+pub(super) fn answer(worker: &mut WorkerFact) -> &mut WorkerStatus {
     worker.status.as_mut().and_then(|status| status.as_mut().ok()).expect("an answer")
 }
 
@@ -179,7 +179,7 @@ fn fresh() -> Facts {
 }
 
 /// A job that runs with `slots` workers.
-fn running(slots: u32) -> Facts {
+pub(super) fn running(slots: u32) -> Facts {
     let revision = valid().revision;
     Facts {
         accepted: Some(Accepted { revision, report: report(1, slots) }),
