@@ -5,6 +5,7 @@
 //! processes.rs kill, freeze and thaw a process inside a pod, found from outside by its container's id
 //! links.rs     cut a link between a pod and a port, or slow everything that leaves a pod
 //! parts.rs     kill, freeze and unplug brokers, the store, the API server, nodes
+//! quotas.rs    a quota of the brokers on what a client may read
 //! disks.rs     a small disk, and a disk that is full
 //! weather.rs   a proxy in front of S3 that answers 503, slowly, or not at all
 //! leases.rs    a lease whose holder lives in another time
@@ -23,6 +24,7 @@ mod leases;
 mod links;
 pub mod parts;
 mod processes;
+mod quotas;
 mod undo;
 pub mod weather;
 
@@ -30,5 +32,6 @@ pub use disks::{SmallDisk, fill};
 pub use leases::{LeaseSkew, Skew, skew_lease};
 pub use links::{Direction, Namespace, cut, slow};
 pub use processes::{Container, Signal};
+pub use quotas::throttle_reads;
 pub use undo::{Step, Undo};
 pub use weather::{FaultyS3, Weather};

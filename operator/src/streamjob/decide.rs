@@ -22,7 +22,8 @@
 use freshet_crds::control::{PreflightReport, WorkerPhase};
 use freshet_crds::reasons::{FAILED_CREATE, Kind};
 
-use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState, is_in};
+use super::ending::end;
+use super::facts::{Facts, PreflightFact, PreflightFailure, PreflightState, is_in};
 use super::names;
 use super::pods::Trouble;
 use super::validate::{Refusal, Valid};
@@ -160,7 +161,7 @@ pub enum Action {
 
 /// How long after a failed preflight the next one starts. It should be well below what a person who mended
 /// something waits for.
-const RETRY_MS: i64 = 8_000;
+pub(super) const RETRY_MS: i64 = 8_000;
 
 /// How long a job and its Topics may take to arrive after one another.
 const ARRIVAL_MS: i64 = 5_000;
@@ -172,7 +173,7 @@ const LOST_MS: i64 = 10_000;
 #[must_use]
 pub fn decide(facts: &Facts, deletion_deadline_ms: i64) -> Decision {
     if let Some(since) = facts.deleted_ms {
-        return delete(facts, since, deletion_deadline_ms);
+        return end(facts, since, deletion_deadline_ms);
     }
     let mut actions = Vec::new();
     if !facts.finalizer {
@@ -191,98 +192,6 @@ pub fn decide(facts: &Facts, deletion_deadline_ms: i64) -> Decision {
         actions.insert(0, Action::RemovePreflights { jobs, manifests });
     }
     Decision { stage, actions }
-}
-
-fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
-    let mut actions: Vec<Action> = lost_pods(facts).collect();
-    let left = facts.workers.len();
-    if !facts.finalizer {
-        return Decision { stage: Stage::Deleting(left), actions: Vec::new() };
-    }
-    if facts.asked_pods.is_some_and(|pods| pods > 0) {
-        actions.push(Action::ResizeWorkers { pods: 0 });
-    }
-    if matches!(facts.legacy, Legacy::Deleted { .. }) && !facts.preflights.is_empty() {
-        // One that still runs would begin what is to end. The others go with the resource.
-        let jobs = facts.preflights.iter().map(|preflight| preflight.name.clone()).collect();
-        actions.push(Action::RemovePreflights { jobs, manifests: Vec::new() });
-    }
-    let overdue = facts.now_ms - since >= deadline_ms;
-    let looked = !matches!(facts.legacy, Legacy::Deleted { .. }) || facts.preflights.is_empty();
-    let stopped = looked && left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0);
-    let mut stage = Stage::Deleting(left);
-    let ends = if stopped {
-        match retire(facts, &mut stage, &mut actions) {
-            Retire::Over => Some(None),
-            Retire::UnderWay => overdue.then(|| Some(undeleted(&stage))),
-        }
-    } else {
-        let names = || facts.workers.iter().map(|worker| worker.pod.name.as_str()).collect::<Vec<_>>().join(", ");
-        overdue.then(|| Some(names()))
-    };
-    if let Some(waited_for) = ends {
-        // What was begun a moment ago is waited for no longer.
-        actions.retain(|action| !matches!(action, Action::StartRetirement { .. }));
-        actions.push(Action::RemoveFinalizer { waited_for });
-    }
-    Decision { stage, actions }
-}
-
-/// What was not waited for any longer, with what has kept it.
-fn undeleted(stage: &Stage) -> String {
-    const WHAT: &str = "the deletion of its state, which stays";
-    match stage {
-        Stage::Retiring { trouble: Some(Trouble { reason, message }), .. }
-        | Stage::Retiring { last: Some(PreflightFailure { reason, message, .. }), .. } => {
-            format!("{WHAT}: {reason}: {message}")
-        }
-        _ => WHAT.to_owned(),
-    }
-}
-
-/// How far the deletion of what a job leaves is.
-enum Retire {
-    /// There is nothing more to do.
-    Over,
-    /// It is waited for.
-    UnderWay,
-}
-
-/// The workers are gone: what they leave is deleted, if it should be.
-fn retire(facts: &Facts, stage: &mut Stage, actions: &mut Vec<Action>) -> Retire {
-    let attempts = match &facts.legacy {
-        Legacy::Kept | Legacy::None => return Retire::Over,
-        // Until the deadline somebody may say where it is.
-        Legacy::Lost(Refusal { reason, message }) => {
-            let (reason, kind, message) = (reason.name.to_owned(), reason.kind, message.clone());
-            let last = Some(PreflightFailure { reason, kind, message, at_ms: facts.now_ms });
-            *stage = Stage::Retiring { attempt: 1, trouble: None, last };
-            return Retire::UnderWay;
-        }
-        Legacy::Deleted { attempts, .. } => attempts,
-    };
-    let newest = attempts.iter().max_by_key(|fact| fact.attempt);
-    let failed = attempts.iter().filter_map(|fact| match &fact.state {
-        RetirementState::Failed(failure) => Some((fact.attempt, failure.clone())),
-        _ => None,
-    });
-    let last = failed.max_by_key(|(attempt, _)| *attempt).map(|(_, failure)| failure);
-    let (attempt, trouble) = match newest.map(|fact| (fact.attempt, &fact.state)) {
-        None => (1, None),
-        Some((_, RetirementState::Done)) => return Retire::Over,
-        Some((attempt, RetirementState::Running(trouble))) => {
-            *stage = Stage::Retiring { attempt, trouble: trouble.clone(), last };
-            return Retire::UnderWay;
-        }
-        Some((attempt, RetirementState::Failed(failure))) if facts.now_ms - failure.at_ms < RETRY_MS => {
-            *stage = Stage::Retiring { attempt, trouble: None, last };
-            return Retire::UnderWay;
-        }
-        Some((attempt, RetirementState::Failed(_))) => (attempt + 1, None),
-    };
-    actions.push(Action::StartRetirement { attempt });
-    *stage = Stage::Retiring { attempt, trouble, last };
-    Retire::UnderWay
 }
 
 fn refused(facts: &Facts, refusal: &Refusal) -> Stage {
@@ -455,7 +364,7 @@ fn workers(facts: &Facts, valid: &Valid, report: &PreflightReport, actions: &mut
     stage
 }
 
-fn lost_pods(facts: &Facts) -> impl Iterator<Item = Action> + '_ {
+pub(super) fn lost_pods(facts: &Facts) -> impl Iterator<Item = Action> + '_ {
     let lost = facts
         .workers
         .iter()

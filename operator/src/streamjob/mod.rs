@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod build;
 pub mod decide;
+mod ending;
 pub mod facts;
 mod key;
 pub mod names;

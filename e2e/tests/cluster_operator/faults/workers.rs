@@ -2,7 +2,7 @@
 
 use freshet_e2e::LabError;
 use freshet_e2e::cluster::address::{S3, S3_PORT, SWITCH};
-use freshet_e2e::faults::{FaultyS3, Signal, Weather};
+use freshet_e2e::faults::{FaultyS3, Signal, Weather, throttle_reads};
 use freshet_log::LogError;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -229,6 +229,55 @@ pub fn faults() -> Vec<Fault> {
             shows: NOT_READY,
             reasons: &["StoreUnavailable", "EpochsNotCommitting"],
             says: "",
+        },
+        Fault {
+            name: "offsets-lost",
+            of: Of::Job,
+            apart: false,
+            before: |stage| counting(stage, json!({})),
+            happens: |stage| {
+                count(stage)?;
+                stage.scene.kubernetes.wait_for(
+                    "the job to write state",
+                    PATIENCE,
+                    || Ok((!objects(stage).is_empty()).then_some(())),
+                    || stage.scene.state_of_job(stage.name),
+                )?;
+                let lineage = stage.scene.job(stage.name)?.and_then(|job| job.status?.lineage);
+                let lineage = lineage.ok_or_else(|| LabError::Wrong("the job has no lineage".to_owned()))?;
+                // Nothing is committed any more, and no word of where it stopped is left.
+                let worker = stage.scene.wait_running(&stage.pod(), 0)?;
+                let frozen = worker.freeze()?;
+                let groups = stage.scene.delete_groups(&lineage.id)?;
+                assert!(!groups.is_empty(), "no group of {} was there", lineage.id);
+                worker.signal(Signal::Kill)?;
+                frozen.forget();
+                // As the remedy says.
+                Ok(changes(json!({"restoreFrom": {"type": "None"}, "restoreNonce": "1"})))
+            },
+            shows: STALLED,
+            reasons: &["OffsetsLost"],
+            says: "spec.restoreNonce",
+        },
+        Fault {
+            // It reads, and commits what it reads; more waits than it can read.
+            name: "lag-beyond-objective",
+            of: Of::Job,
+            apart: false,
+            before: |stage| on_own_input(stage, json!({"slo": {"maxLag": "5s"}})),
+            happens: |stage| {
+                // By the client id of its worker.
+                let client = format!("freshet-{}", stage.name);
+                let throttled = throttle_reads(stage.scene.around.lab()?, &client, 500_000)?;
+                let filler = "x".repeat(1_000);
+                let records: Vec<String> =
+                    (0..40_000).map(|number| format!(r#"{{"id": "{filler}", "a": {number}, "b": 1}}"#)).collect();
+                stage.write(&input(stage), &records.iter().map(String::as_str).collect::<Vec<_>>())?;
+                Ok(Box::new(|_| throttled.now()))
+            },
+            shows: ("LagWithinObjective", "False"),
+            reasons: &["LagBeyondBounds"],
+            says: "spec.slo.maxLag is 5",
         },
         Fault {
             name: "state-missing",
