@@ -16,6 +16,7 @@ use freshet_e2e::cluster::cli::{self, ClusterTask};
 use freshet_e2e::cluster::{serve_relay, serve_targets};
 use freshet_e2e::images::{self, ImageName};
 use freshet_e2e::install::{Cache, Part, install};
+use freshet_e2e::nexmark;
 use freshet_e2e::scenario::{sibling_binary, soak};
 use freshet_e2e::servers::{KafkaOptions, KafkaServer, S3Options, S3Server};
 
@@ -94,6 +95,17 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
+    /// Write the records of Nexmark (people, auctions, bids) into files or topics, for examples/nexmark.
+    Nexmark {
+        #[command(flatten)]
+        settings: nexmark::Settings,
+        /// Write person.jsonl, auction.jsonl and bid.jsonl into this folder, for `freshet run --input`.
+        #[arg(long, value_name = "FOLDER", required_unless_present = "kafka", conflicts_with = "kafka")]
+        to: Option<PathBuf>,
+        /// Write into the topics nexmark.person, nexmark.auction and nexmark.bid of these brokers.
+        #[arg(long, value_name = "HOST:PORT,…")]
+        kafka: Option<String>,
+    },
     /// Measure the figures of docs/performance.md.
     Bench {
         /// Which ones; all when none is named.
@@ -155,6 +167,14 @@ fn run(task: Task) -> Result<(), LabError> {
             let server = KafkaServer::start_temporary(&KafkaOptions::default())?;
             let binary = binary.unwrap_or_else(|| sibling_binary("freshet-under-test"));
             soak(&server.bootstrap(), &binary, kills, seed)
+        }
+        Task::Nexmark { settings, to, kafka } => {
+            let folder = || nexmark::Destination::Folder(to.unwrap_or_default());
+            let destination = kafka.map_or_else(folder, nexmark::Destination::Kafka);
+            for (kind, count) in nexmark::write(&settings, &destination)? {
+                println!("{}: {count}", kind.table());
+            }
+            Ok(())
         }
         Task::Bench { figures, binary } => bench(&binary.unwrap_or_else(|| sibling_binary("freshet")), &figures),
         Task::BareCopy { bootstrap, from, to, records, interval_ms } => {
