@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand};
 use freshet_e2e::LabError;
 use freshet_e2e::bench::bare::copy;
+use freshet_e2e::bench::peers::PeerOptions;
 use freshet_e2e::bench::{Figure, bench};
 use freshet_e2e::cluster::cli::{self, ClusterTask};
 use freshet_e2e::cluster::{serve_relay, serve_targets};
@@ -34,7 +35,7 @@ enum Task {
     ///
     /// Every step is verified by checksum, skipped when it is done, and safe to interrupt.
     Install {
-        /// What to install; everything when nothing is named.
+        /// What to install; all that tests need when nothing is named.
         parts: Vec<Part>,
     },
     /// Build container images of the programs beside this one, without a registry.
@@ -108,11 +109,13 @@ enum Task {
     },
     /// Measure the figures of docs/performance.md.
     Bench {
-        /// Which ones; all when none is named.
+        /// Which ones; all but `peers` when none is named.
         figures: Vec<Figure>,
         /// The program to measure [default: freshet beside this one].
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
+        #[command(flatten)]
+        peers: PeerOptions,
     },
     /// The faulty proxy before S3, told what to do by lines on its standard input.
     #[command(hide = true)]
@@ -176,7 +179,9 @@ fn run(task: Task) -> Result<(), LabError> {
             }
             Ok(())
         }
-        Task::Bench { figures, binary } => bench(&binary.unwrap_or_else(|| sibling_binary("freshet")), &figures),
+        Task::Bench { figures, binary, peers } => {
+            bench(&binary.unwrap_or_else(|| sibling_binary("freshet")), &figures, &peers)
+        }
         Task::BareCopy { bootstrap, from, to, records, interval_ms } => {
             copy(&bootstrap, &from, &to, records, interval_ms).map(|never| match never {})
         }

@@ -119,7 +119,7 @@ impl TopicWriter {
 }
 
 /// Makes topics where they are missing; their records never expire.
-fn ensure_topics(bootstrap: &str, topics: &[String]) -> Result<(), LabError> {
+pub(crate) fn ensure_topics(bootstrap: &str, topics: &[String]) -> Result<(), LabError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(LabError::file("starting a runtime in", "."))?;
     let config = KafkaConfig::new(bootstrap, "freshet-nexmark");

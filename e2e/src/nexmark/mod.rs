@@ -18,6 +18,7 @@ mod records;
 mod recount;
 mod row;
 
+pub(crate) use input::ensure_topics;
 pub use input::{Destination, TopicWriter, write};
 pub use pipeline::{Pipeline, Table};
 pub use records::{Kind, Record, Records, Settings};
