@@ -14,7 +14,7 @@ FAULTS := --features freshet/faults
 
 # Of the demo: how long it runs.
 FOR ?= 20s
-# Further arguments of what the demo and the simulation run.
+# Further arguments of what the demo, the simulation and the comparison with peers run.
 ARGS ?=
 # Of the cluster: how many nodes it has at least.
 NODES ?= 1
@@ -76,6 +76,12 @@ e2e: lab ## The scenarios on the lab's cluster, or on the one that KUBECONFIG na
 bench: servers ## The figures of docs/performance.md
 	cargo build -p freshet # as users run it: without crash points
 	$(LAB) bench
+
+.PHONY: bench-peers
+bench-peers: servers ## The same queries on Flink and on Freshet (ARGS="--queries q0,q1 --records 4000000")
+	$(LAB) install flink
+	cargo build -p freshet # as users run it: without crash points
+	$(LAB) bench peers $(ARGS)
 
 .PHONY: simulate
 simulate: ## The simulation (SEEDS=2000, FIRST_SEED=1, ARGS="--trace")

@@ -11,6 +11,7 @@
 //! scenario/  a job on a real Kafka, what is done to it, and the recount of what it must write
 //! images/    container images of the project's binaries, without a registry
 //! faults/    what goes wrong in the cluster, done and undone
+//! nexmark/   records of Nexmark, and what its queries must give
 //! fakes.rs   what controllers, kubelet and workers write, where there are none
 //! bench/     the figures of docs/performance.md
 //! bin/freshet-lab   all of these for people: `freshet-lab install`, `kafka`, `soak`, `bench`
@@ -29,6 +30,7 @@ pub mod fakes;
 pub mod faults;
 pub mod images;
 pub mod install;
+pub mod nexmark;
 pub mod scenario;
 pub mod servers;
 

@@ -10,12 +10,14 @@
 //! streamjobs.rs   StreamJobs, with the workers of fake_workers.rs
 //! bare.rs         the yardstick, run as a process of its own
 //! process.rs      what processes use
+//! peers/          the same work by other engines
 //! ```
 
 pub mod bare;
 mod fake_workers;
 mod latency;
 mod operator;
+pub mod peers;
 mod process;
 mod rest;
 mod streamjobs;
@@ -26,6 +28,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
+use self::peers::PeerOptions;
 use crate::LabError;
 use crate::servers::{KafkaOptions, KafkaServer};
 
@@ -50,6 +53,8 @@ pub enum Figure {
     Topics,
     /// How soon a thousand StreamJobs with faked workers run, and what the operator costs then.
     Streamjobs,
+    /// Other engines on queries of Nexmark. Only when it is named; needs `install flink`.
+    Peers,
 }
 
 /// A line of the table.
@@ -69,12 +74,19 @@ struct Place<'a> {
 ///
 /// # Errors
 /// When a measurement could not be made; the figures before it are printed.
-pub fn bench(binary: &Path, figures: &[Figure]) -> Result<(), LabError> {
+pub fn bench(binary: &Path, figures: &[Figure], peers: &PeerOptions) -> Result<(), LabError> {
+    let own = |figure: &&Figure| **figure != Figure::Peers;
+    if figures == [Figure::Peers] {
+        return peers::compare(binary, peers);
+    }
+    if figures.contains(&Figure::Peers) {
+        return Err(LabError::Wrong("`peers` is measured alone: it has a table of its own".to_owned()));
+    }
     let all = if figures.is_empty() { Figure::value_variants() } else { figures };
     let mut lines = Vec::new();
     let mut result = Ok(());
     let before = process::load();
-    for figure in all {
+    for figure in all.iter().filter(own) {
         match measure(binary, *figure) {
             Ok(found) => {
                 for line in &found {
@@ -117,5 +129,6 @@ fn measure(binary: &Path, figure: Figure) -> Result<Vec<Line>, LabError> {
         Figure::Epoch => rest::epochs(&place),
         Figure::Topics => topics::topics(&place),
         Figure::Streamjobs => streamjobs::streamjobs(&place),
+        Figure::Peers => Ok(Vec::new()),
     }
 }

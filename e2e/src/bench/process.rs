@@ -19,8 +19,18 @@ pub fn cpu_seconds(id: u32) -> f64 {
 /// The resident memory of process `id`, MiB; 0 when it is gone.
 #[must_use]
 pub fn resident_mib(id: u32) -> f64 {
+    status_mib(id, "VmRSS:")
+}
+
+/// The most resident memory that process `id` had so far, MiB; 0 when it is gone.
+#[must_use]
+pub fn peak_mib(id: u32) -> f64 {
+    status_mib(id, "VmHWM:")
+}
+
+fn status_mib(id: u32, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 

@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand};
 use freshet_e2e::LabError;
 use freshet_e2e::bench::bare::copy;
+use freshet_e2e::bench::peers::PeerOptions;
 use freshet_e2e::bench::{Figure, bench};
 use freshet_e2e::cluster::cli::{self, ClusterTask};
 use freshet_e2e::cluster::{serve_relay, serve_targets};
 use freshet_e2e::images::{self, ImageName};
 use freshet_e2e::install::{Cache, Part, install};
+use freshet_e2e::nexmark;
 use freshet_e2e::scenario::{sibling_binary, soak};
 use freshet_e2e::servers::{KafkaOptions, KafkaServer, S3Options, S3Server};
 
@@ -33,7 +35,7 @@ enum Task {
     ///
     /// Every step is verified by checksum, skipped when it is done, and safe to interrupt.
     Install {
-        /// What to install; everything when nothing is named.
+        /// What to install; all that tests need when nothing is named.
         parts: Vec<Part>,
     },
     /// Build container images of the programs beside this one, without a registry.
@@ -94,13 +96,26 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
+    /// Write the records of Nexmark (people, auctions, bids) into files or topics, for examples/nexmark.
+    Nexmark {
+        #[command(flatten)]
+        settings: nexmark::Settings,
+        /// Write person.jsonl, auction.jsonl and bid.jsonl into this folder, for `freshet run --input`.
+        #[arg(long, value_name = "FOLDER", required_unless_present = "kafka", conflicts_with = "kafka")]
+        to: Option<PathBuf>,
+        /// Write into the topics nexmark.person, nexmark.auction and nexmark.bid of these brokers.
+        #[arg(long, value_name = "HOST:PORT,…")]
+        kafka: Option<String>,
+    },
     /// Measure the figures of docs/performance.md.
     Bench {
-        /// Which ones; all when none is named.
+        /// Which ones; all but `peers` when none is named.
         figures: Vec<Figure>,
         /// The program to measure [default: freshet beside this one].
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
+        #[command(flatten)]
+        peers: PeerOptions,
     },
     /// The faulty proxy before S3, told what to do by lines on its standard input.
     #[command(hide = true)]
@@ -156,7 +171,17 @@ fn run(task: Task) -> Result<(), LabError> {
             let binary = binary.unwrap_or_else(|| sibling_binary("freshet-under-test"));
             soak(&server.bootstrap(), &binary, kills, seed)
         }
-        Task::Bench { figures, binary } => bench(&binary.unwrap_or_else(|| sibling_binary("freshet")), &figures),
+        Task::Nexmark { settings, to, kafka } => {
+            let folder = || nexmark::Destination::Folder(to.unwrap_or_default());
+            let destination = kafka.map_or_else(folder, nexmark::Destination::Kafka);
+            for (kind, count) in nexmark::write(&settings, &destination)? {
+                println!("{}: {count}", kind.table());
+            }
+            Ok(())
+        }
+        Task::Bench { figures, binary, peers } => {
+            bench(&binary.unwrap_or_else(|| sibling_binary("freshet")), &figures, &peers)
+        }
         Task::BareCopy { bootstrap, from, to, records, interval_ms } => {
             copy(&bootstrap, &from, &to, records, interval_ms).map(|never| match never {})
         }

@@ -1,8 +1,6 @@
 //! The Kafka broker: its jars through Maven, a class archive that makes it start in half the time, and a
 //! formatted log folder that each new server gets a copy of.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,9 +10,10 @@ use crate::servers::kafka::{BrokerProperties, broker_command};
 use crate::servers::process::{ServerProcess, Undertaking, log_tail};
 
 use super::cache::Cache;
-use super::command::{run, sha256_of};
+use super::command::run;
 use super::debian::{self, JAVA, MAVEN};
-use super::versions::{KAFKA, KAFKA_JARS, KAFKA_POM, MAVEN_COPY_GOAL};
+use super::maven::copy_jars;
+use super::versions::{KAFKA, KAFKA_JARS, KAFKA_POM};
 
 /// Where the parts of an installed broker are.
 #[derive(Debug, Clone)]
@@ -61,44 +60,10 @@ pub(super) fn install(cache: &Cache) -> Result<(), LabError> {
     if find(cache).is_err() {
         debian::ensure(&[JAVA, MAVEN])?;
     }
-    cache.folder(&names::jars(), copy_jars)?;
+    cache.folder(&names::jars(), |folder| copy_jars(KAFKA_POM, KAFKA_JARS, folder))?;
     let found = layout(cache);
     cache.folder(&names::formatted(), |folder| format_log(&found, folder))?;
     cache.folder(&names::classes(), |folder| archive_classes(&found, folder)).map(drop)
-}
-
-/// Copies the jars with Maven and compares each with its checksum: no jar more, none less.
-fn copy_jars(folder: &Path) -> Result<(), LabError> {
-    let work = folder.parent().unwrap_or(folder);
-    let pom = work.join("pom.xml");
-    fs::write(&pom, KAFKA_POM).map_err(LabError::file("writing", &pom))?;
-    let mut maven = Command::new("mvn");
-    maven.args(["--batch-mode", "--quiet", "--no-transfer-progress", "--file"]).arg(&pom);
-    maven.arg(format!("-Dmaven.repo.local={}", work.join("repository").display()));
-    maven.arg(format!("-DoutputDirectory={}", folder.display()));
-    run(maven.arg(MAVEN_COPY_GOAL))?;
-
-    let mut wanted = checksums();
-    for entry in fs::read_dir(folder).map_err(LabError::file("listing", folder))? {
-        let path = entry.map_err(LabError::file("listing", folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let got = sha256_of(&path)?;
-        let pinned = wanted.remove(name.as_str()).unwrap_or("no such file");
-        if got != pinned {
-            return Err(LabError::Checksum { what: name, wanted: pinned.to_owned(), got });
-        }
-    }
-    match wanted.pop_first() {
-        None => Ok(()),
-        Some((name, pinned)) => {
-            Err(LabError::Checksum { what: name.to_owned(), wanted: pinned.to_owned(), got: "no such file".to_owned() })
-        }
-    }
-}
-
-/// Name → checksum of every jar.
-fn checksums() -> BTreeMap<&'static str, &'static str> {
-    KAFKA_JARS.lines().filter_map(|line| line.split_once("  ")).map(|(sum, name)| (name, sum)).collect()
 }
 
 /// Formats a log folder once, so that no server pays for it.
@@ -142,11 +107,12 @@ fn archive_classes(kafka: &KafkaInstallation, folder: &Path) -> Result<(), LabEr
 
 #[cfg(test)]
 mod tests {
+    use super::super::maven::checksums;
     use super::*;
 
     #[test]
     fn the_pinned_jars_and_the_pom_name_the_same_version() {
-        let sums = checksums();
+        let sums = checksums(KAFKA_JARS);
         assert!(sums.len() > 80, "only {} jars are pinned", sums.len());
         assert!(sums.contains_key(format!("kafka_2.13-{KAFKA}.jar").as_str()));
         assert!(KAFKA_POM.contains(&format!("<version>{KAFKA}</version>")));

@@ -8,10 +8,12 @@
 mod cache;
 pub(crate) mod command;
 mod debian;
+mod flink;
 mod go;
 mod health;
 mod kafka;
 mod kubernetes;
+mod maven;
 mod pods;
 mod prometheus;
 mod registry;
@@ -57,14 +59,17 @@ pub enum Part {
     Prometheus,
     /// What kstatus and Argo CD make of resources.
     Health,
+    /// Flink with its Kafka connector, for `freshet-lab bench peers`. Only when it is named.
+    Flink,
 }
 
-/// Installs `parts` (all of them when there are none), each step skipped when it is done already.
+/// Installs `parts` (when there are none, all that tests need), each step skipped when it is done already.
 ///
 /// # Errors
 /// The first step that failed; what earlier steps installed stays.
 pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
-    let parts = if parts.is_empty() { Part::value_variants() } else { parts };
+    let tests: Vec<Part> = Part::value_variants().iter().filter(|part| **part != Part::Flink).copied().collect();
+    let parts = if parts.is_empty() { &tests } else { parts };
     let _lock = cache.lock()?;
     for part in parts {
         match part {
@@ -78,6 +83,7 @@ pub fn install(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
             Part::Postgres => debian::ensure(POSTGRES)?,
             Part::Prometheus => prometheus::install(cache)?,
             Part::Health => health::install(cache)?,
+            Part::Flink => flink::install(cache)?,
         }
     }
     Ok(())
@@ -147,6 +153,14 @@ pub fn installed_health(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
     health::find(cache)
 }
 
+/// The folder of Flink's jars.
+///
+/// # Errors
+/// [`LabError::NotInstalled`] when `freshet-lab install flink` has not run.
+pub fn installed_flink(cache: &Cache) -> Result<std::path::PathBuf, LabError> {
+    flink::find(cache)
+}
+
 /// Installs those of `parts` that are not there, and says nothing when all are.
 ///
 /// # Errors
@@ -165,6 +179,7 @@ pub fn install_missing(cache: &Cache, parts: &[Part]) -> Result<(), LabError> {
             .iter()
             .all(|it| prometheus::find(cache, *it).is_ok()),
         Part::Health => health::find(cache).is_ok(),
+        Part::Flink => flink::find(cache).is_ok(),
     };
     let missing: Vec<Part> =
         Part::value_variants().iter().filter(|part| parts.contains(part) && !there(part)).copied().collect();

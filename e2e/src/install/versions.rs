@@ -10,6 +10,15 @@ pub const KAFKA_POM: &str = include_str!("../../assets/kafka/pom.xml");
 /// SHA-256 and name of each jar, one a line.
 pub const KAFKA_JARS: &str = include_str!("../../assets/kafka/jars.sha256");
 
+/// Flink's version; the POM names the same.
+pub const FLINK: &str = "2.3.0";
+
+/// Which jars to copy, its Kafka connector among them.
+pub const FLINK_POM: &str = include_str!("../../assets/flink/pom.xml");
+
+/// SHA-256 and name of each jar, one a line.
+pub const FLINK_JARS: &str = include_str!("../../assets/flink/jars.sha256");
+
 /// The schema registry's version.
 pub const REGISTRY: &str = "3.3.3";
 

@@ -3,6 +3,7 @@
 //! A server's process group dies with the value that holds it, and, should the test process be killed
 //! or end with the server in a static, by its undertaker (see [`process`]).
 
+pub mod flink;
 pub mod kafka;
 pub mod process;
 pub mod s3;
@@ -13,6 +14,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 
+pub use flink::FlinkCluster;
 pub use kafka::{KafkaOptions, KafkaServer};
 pub use s3::{S3Options, S3Server};
 pub use scratch::Scratch;

@@ -44,7 +44,8 @@ impl LiveView {
                 draw_until_closed(terminal, &snapshots, &stop);
             })?
         } else {
-            builder.spawn(move || print_lines(&snapshots, &mut io::stdout().lock()))?
+            // Locked line by line: `--print` writes to it, too.
+            builder.spawn(move || print_lines(&snapshots, &mut io::stdout()))?
         };
         Ok(Self { snapshots: Some(sender), thread: Some(thread), on_terminal })
     }

@@ -167,7 +167,9 @@ async fn run_on(args: RunArgs, planned: Planned) -> Result<(), Failure> {
     observed.update(|status| status.lineage = Some(lineage.id().to_owned()));
     let _server = serve(&args, &metrics, &observed)?;
     let running = start_slots(slots, &lineage, &log, &env, &metrics, &observed);
-    let tail = Tail::start(&planned, &args.print, &log, &env).await.map_err(Failure::failed)?;
+    // The topics may have been made a moment ago.
+    let follow = async || Ok::<_, SlotError>(Tail::start(&planned, &args.print, &log, &env).await?);
+    let tail = patiently(&env, follow).await.map_err(Failure::failed)?;
     let shown = Shows { view, lines, started: env.monotonic(), env: Rc::clone(&env), ends_after: args.run_for };
     drive(args, running, Feeding::start(feed), tail, shown, view_asked, job.epoch_interval).await
 }
