@@ -56,6 +56,8 @@ pub enum PlantedBug {
     KeepTasksAcrossPlans,
     /// A window that shares its panes with others is merged without the last of them.
     ForgetPane,
+    /// Rows are ordered by their position in the batch that was read, and not by their offset.
+    OrderByBatch,
 }
 
 impl PlantedBug {
@@ -85,6 +87,7 @@ impl PlantedBug {
         Self::ReuseRetiredIds,
         Self::KeepTasksAcrossPlans,
         Self::ForgetPane,
+        Self::OrderByBatch,
     ];
 }
 

@@ -38,6 +38,7 @@
 //! DECIMAL(38,max(s,6)), of other numbers DOUBLE; COUNT is BIGINT; MIN and MAX keep the type.
 
 mod aggregate;
+mod aggregates;
 pub mod arrow_types;
 mod bind;
 mod coerce;
@@ -45,13 +46,16 @@ mod convert_expr;
 mod dialect;
 mod error;
 mod functions;
+mod grouping_sets;
 mod ids;
 mod lengths;
 mod names;
+mod patterns;
 mod query;
 mod refuse;
 mod refuse_expr;
 mod relation;
+mod respell;
 mod select;
 mod sink;
 mod stages;
@@ -67,6 +71,7 @@ pub use stages::{AGGREGATE_STATE_VERSION, INTERNAL_FORMAT_VERSION};
 use bind::Binder;
 use dialect::Purpose;
 use error::{Outcome, Site, both};
+use refuse::InsertParts;
 use select::Planner;
 use sink::Statement;
 
@@ -163,13 +168,23 @@ fn with_stack<T: Send>(sql: &str, work: impl FnOnce() -> Outcome<T> + Send) -> R
 fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Plan> {
     let texts = dialect::split(sql, Purpose::Job)?;
     let binder = Binder::new();
-    let statements: Vec<Statement> = error::all(texts.iter().map(|text| {
+    let statements: Vec<Vec<Statement>> = error::all(texts.iter().map(|text| {
         let site = Site::new(sql, &text.tokens);
         let (refused, parts) = refuse::insert(&site, dialect::parse(&site, text, Purpose::Job)?);
         let planner = Planner { catalog, site: &site, binder: &binder };
-        both(refused, parts.and_then(|parts| planner.insert(text.index, parts))).map(|((), statement)| statement)
+        let insert = |parts: InsertParts| {
+            let InsertParts { table, columns, query } = parts;
+            let queries = grouping_sets::expanded(&site, *query)?.into_iter();
+            let parts = queries.map(|query| InsertParts {
+                table: table.clone(),
+                columns: columns.clone(),
+                query: query.into(),
+            });
+            error::all(parts.map(|parts| planner.insert(text.index, parts)))
+        };
+        both(refused, parts.and_then(insert)).map(|((), statements)| statements)
     }))?;
-    staged(catalog, &statements, options, sql, &texts)
+    staged(catalog, &statements.concat(), options, sql, &texts)
 }
 
 /// The stages of bound statements; `texts` are theirs, by which a mistake of the planner's is shown.

@@ -19,6 +19,7 @@ use crate::relation::{Relation, RelationColumn, find_table, unknown_table};
 use crate::select::Planner;
 
 /// A statement that is bound: what it reads and gives, and where that goes.
+#[derive(Clone)]
 pub(crate) struct Statement {
     /// Which statement of the text, from 0.
     pub(crate) index: u32,

@@ -72,6 +72,8 @@ struct Total {
     total: i64,
     least: Option<i64>,
     others: BTreeSet<String>,
+    /// Event time, partition and offset of each payment, with its number and amount.
+    rows: BTreeSet<(i64, u32, i64, u64, i64)>,
 }
 
 /// A life of a statement: from an era that has it to one that has not. One that comes back begins with nothing.
@@ -133,6 +135,7 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 total.total += payment.amount;
                 total.least = Some(total.least.map_or(payment.amount, |least| least.min(payment.amount)));
                 total.others.insert(other.clone());
+                total.rows.insert((payment.time_ms, partition, *offset, payment.seq, payment.amount));
             }
         }
         horizon = horizon.max(watermark);
@@ -147,7 +150,8 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
             let row = json!({
                 grouped: group, "window_start": time(start), "window_end": time(end),
                 "window_time": time(end - 1), "n": total.n, "total": total.total, "least": total.least,
-                "others": total.others.len(),
+                "others": total.others.len(), "last": total.rows.last().map(|row| row.3),
+                "amounts": total.rows.iter().map(|row| row.4).collect::<Vec<_>>(),
             });
             let times = expected.totals.entry(row.to_string()).or_default();
             times.may += 1;

@@ -37,6 +37,7 @@ const NEVER_IDLE_MS: i64 = 600_000;
 const ACCOUNT: usize = 0;
 const MERCHANT: usize = 1;
 const AMOUNT: usize = 2;
+const SEQ: usize = 3;
 const TIME: usize = 4;
 
 /// What totals are grouped by.
@@ -99,7 +100,7 @@ fn copies() -> Chain {
         left: Box::new(Expr::column(AMOUNT, "amount")),
         right: Box::new(Expr::Literal { value: Literal::Int(0), data_type: DataType::BigInt }),
     };
-    let kept = [(ACCOUNT, "account"), (3, "seq"), (AMOUNT, "amount")];
+    let kept = [(ACCOUNT, "account"), (SEQ, "seq"), (AMOUNT, "amount")];
     let project = |(at, name): (usize, &str)| ProjectedColumn {
         name: name.to_owned(),
         data_type: columns()[at].data_type.clone(),
@@ -111,7 +112,7 @@ fn copies() -> Chain {
 }
 
 fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
-    use AggregateFunction::{Count, Min, Sum};
+    use AggregateFunction::{ArrayAgg, Count, LastValue, Min, Sum};
     let aggregate = |name: &str, function, argument: Option<usize>, distinct| Aggregate {
         name: name.to_owned(),
         function,
@@ -136,6 +137,11 @@ fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
             aggregate("total", Sum, Some(AMOUNT), false),
             aggregate("least", Min, Some(AMOUNT), false),
             aggregate("others", Count, Some(other), true),
+            aggregate("last", LastValue, Some(SEQ), false),
+            Aggregate {
+                data_type: DataType::Array(Box::new(DataType::BigInt)),
+                ..aggregate("amounts", ArrayAgg, Some(AMOUNT), false)
+            },
         ],
         state_version: 1,
     }
