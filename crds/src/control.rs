@@ -12,10 +12,17 @@
 //! a [`Refusal`] and a status code: 401 without the right token, 409 when the job as it is refuses, 503 when it may
 //! heal by itself, 400 and 413 for requests that make no sense.
 //!
+//! # Asked often
+//! The answer to `GET /control/v1/status` carries an entity tag ([`WorkerStatus::tag`]) and the lag ([`LAG_HEADER`]). Asked
+//! with that tag in `If-None-Match`, a worker of which nothing but the lag, the epoch and the figures of its tasks has changed
+//! answers 304 with both headers and no body. A worker that knows nothing of it answers in full.
+//!
 //! # Growing
 //! A field may be added at any time, and a reader ignores those that it does not know; nothing is renamed, nothing
 //! changes its meaning, nothing that is always there goes away. Reasons are those of [`crate::reasons`]; a newer
 //! worker may say one that this build does not know, so they travel as text.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +34,8 @@ pub const CONTROL_PORT: u16 = 9401;
 pub const STATUS_PATH: &str = "/control/v1/status";
 /// Path of the control server: hand out the next generation.
 pub const ASSIGNMENT_PATH: &str = "/control/v1/assignment";
+/// Header of every answer to [`STATUS_PATH`]: [`WorkerStatus::lag_ms`], in decimal.
+pub const LAG_HEADER: &str = "freshet-lag-ms";
 /// The most bytes that Kubernetes keeps of a container's termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
 /// Exit code of a preflight or a worker that refuses: a person must change something.
@@ -35,7 +44,7 @@ pub const EXIT_REFUSED: u8 = 2;
 pub const EXIT_FAILED: u8 = 1;
 
 /// What a worker is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WorkerPhase {
     /// It opens the lineage, and has not looked for its tasks yet.
     Starting,
@@ -59,7 +68,7 @@ pub enum WorkerPhase {
 }
 
 /// What is wrong, in words that a condition can carry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// A reason of [`crate::reasons`].
@@ -128,7 +137,7 @@ pub struct WorkerStatus {
 }
 
 /// What a take-over brought back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Restored {
     /// How many tasks were taken over.
@@ -239,6 +248,42 @@ pub struct WorkerEnd {
     pub reason: String,
     /// What is, what was wanted, and what to do.
     pub message: String,
+}
+
+impl WorkerStatus {
+    /// A weak entity tag, as HTTP writes it: it changes with everything that is acted on, and not with what moves while
+    /// all is well: lag, epochs and the figures of tasks.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        // All are named, so that whoever adds a field decides whether it belongs to the tag.
+        let Self {
+            job,
+            slot,
+            runtime_version,
+            lineage,
+            phase,
+            phase_since_ms,
+            generation,
+            slots,
+            plan_fingerprint,
+            revision,
+            ready,
+            progressing,
+            restored,
+            problem,
+            blocked_inputs,
+            epoch: _,
+            last_commit_ms: _,
+            lag_records: _,
+            lag_ms: _,
+            tasks: _,
+        } = self;
+        let mut hasher = DefaultHasher::new();
+        (job, slot, runtime_version, lineage, phase, phase_since_ms).hash(&mut hasher);
+        (generation, slots, plan_fingerprint, revision).hash(&mut hasher);
+        (ready, progressing, restored, problem, blocked_inputs).hash(&mut hasher);
+        format!("W/\"{:016x}\"", hasher.finish())
+    }
 }
 
 impl Problem {

@@ -40,9 +40,9 @@ mod topic;
 pub use duration::Duration;
 pub use status::{LineageStatus, PlanStatus, RevisionStatus, StreamJobStatus, TopicStatus};
 pub use streamjob::{
-    CheckpointSpec, DesiredState, ErrorsSpec, KafkaSaslSpec, KafkaSpec, KafkaTlsSpec, OnBadRecord, OnLate, S3Spec,
-    SaslMechanism, SecretKeyRef, SecretRef, SloSpec, StartFrom, StartType, StreamJob, StreamJobSpec, TaintEffect,
-    TemplateSpec, TolerationOperator, WorkerResources, WorkerToleration,
+    CheckpointSpec, DesiredState, ErrorsSpec, KafkaSaslSpec, KafkaSpec, KafkaTlsSpec, OnBadRecord, OnLate, RestoreFrom,
+    RestoreType, S3Spec, SaslMechanism, SecretKeyRef, SecretRef, SloSpec, StartFrom, StartType, StreamJob,
+    StreamJobSpec, TaintEffect, TemplateSpec, TolerationOperator, UpgradeSpec, WorkerResources, WorkerToleration,
 };
 pub use topic::{
     ColumnSpec, DeletionPolicy, EventTimeSpec, FormatName, ManagementPolicy, Partitioner, SchemaSpec, Topic,

@@ -35,6 +35,9 @@ pub const S3_ENDPOINT: &str = r"^https?://[^/\s?#]+/?$";
 /// The name of another object of the namespace: RFC 1123 words joined by dots.
 pub const OBJECT_NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
+/// The id of a lineage.
+pub const LINEAGE_ID: &str = "^[a-z0-9-]+$";
+
 /// The key of an entry of a Secret.
 pub const SECRET_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 
@@ -58,6 +61,7 @@ pub const ALL: &[Pattern] = &[
         regex: CHECKPOINT_URL,
         wanted: "state lies under s3://BUCKET/PREFIX, file:///ABSOLUTE/FOLDER or memory:///",
     },
+    Pattern { regex: LINEAGE_ID, wanted: "a lineage's id has lower-case letters, digits and `-`" },
     Pattern { regex: SECRET_KEY, wanted: "the key of a Secret's entry has letters, digits, `-`, `_` and `.`" },
     Pattern {
         regex: OBJECT_NAME,

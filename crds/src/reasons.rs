@@ -75,6 +75,10 @@ reasons! {
         "Records wait longer than spec.slo.maxLag.",
         "Wait where the job catches up; else give it more replicas, or look for what slows it down.";
 
+    LAG_UNKNOWN = "LagUnknown", Passing,
+        "Whether records wait longer than spec.slo.maxLag is not known: workers can't be asked, or have no tasks yet.",
+        "Look at the condition Ready, which says why.";
+
     TOPIC_NOT_READY = "TopicNotReady", Passing,
         "A Topic that the job names is not ready, or not there yet.",
         "Look at the Topic that the message names; the job goes on by itself.";
@@ -241,7 +245,7 @@ reasons! {
         "Find it by the group's name (freshet.<lineage>.<stage>) and stop it; restore the offsets, or start a new lineage.";
     START_POSITION_MISSING = "StartPositionMissing", Stalled,
         "A task that never ran has no recorded start position: the generation was not handed out by this runtime.",
-        "Hand out the next generation (`freshet preflight`), which resolves and records it.";
+        "Give spec.restoreNonce another text, with spec.restoreFrom as it is by default: the preflight then hands out the next generation, which resolves and records it (elsewhere: `freshet preflight`).";
     STATE_MISSING = "StateMissing", Stalled,
         "Committed state names an object that the store does not have, for instance because a lifecycle rule removed it.",
         "Restore the object from the bucket's versions or a backup, or start a new lineage; exempt the prefix from lifecycle rules.";
@@ -256,7 +260,7 @@ reasons! {
         "The message names the operators. Go back to the former SQL, or start a new lineage.";
     STATE_WOULD_BE_DROPPED = "StateWouldBeDropped", Stalled,
         "The new SQL has no operator for some of the state: its results so far would be lost, and its open windows never come out.",
-        "The message names the operators. Go back to the former SQL, or accept the loss (`freshet preflight --accept-dropped-state`).";
+        "The message names the operators. Go back to the former SQL, or accept the loss by naming them in spec.upgrade.acceptDroppedState.";
     DRAINING_NEEDED = "DrainingNeeded", Stalled,
         "The new plan reads internal topics in another way than the old one writes them, so they would have to be empty first.",
         "The message names the operators. This runtime does not drain them: go back to the former SQL, or start a new lineage.";
@@ -271,13 +275,13 @@ reasons! {
         "Make it, or correct spec.checkpoint.";
     LINEAGE_OWNED_ELSEWHERE = "LineageOwnedElsewhere", Stalled,
         "The state under spec.checkpoint.url belongs to a job of another cluster or another name.",
-        "Choose another URL, or stop the owner and take the lineage over by name.";
+        "Choose another URL, or stop the owner and take the lineage over by name: spec.restoreFrom {type: Lineage, lineageId: …}.";
     LINEAGE_REFUSED = "LineageRefused", Stalled,
-        "The lineage can't be used as the spec asks: a field that is fixed for a lineage is another one now, or its id can't be used.",
-        "The message names the field and its fixed value. Set it again, or start a new lineage.";
-    LINEAGE_ENDED = "LineageEnded", Stalled,
-        "The lineage has ended: the job was retired, and its state may be gone.",
-        "Nothing runs in it again. The job applied again starts a new one.";
+        "The lineage can't be used as the spec asks: a field that is fixed for a lineage is another one now, or spec.restoreFrom names a lineage that is not the newest.",
+        "The message names the field and its fixed value, or the lineage that is there. Set it again, name that one, or start a new lineage.";
+    LINEAGE_ENDED = "LineageEnded", Passing,
+        "The lineage has ended: spec.restoreFrom begins another, or the job is deleted with its state.",
+        "Wait: workers go on in the lineage that follows. Nothing runs in the old one again.";
     CREDENTIALS_INVALID = "CredentialsInvalid", Stalled,
         "Credentials that were named can't be used: a file that is not there or empty, or half of a pair.",
         "The message names the file or the variable; correct the Secret.";
@@ -286,7 +290,7 @@ reasons! {
         "Report it, with the message and the worker's log.";
     ASSIGNMENT_CONTRADICTED = "AssignmentContradicted", Stalled,
         "This worker was told another assignment than the one that the generation log holds under the same number.",
-        "Nothing is lost: the stored one holds. Hand out the next generation.";
+        "Nothing is lost: the stored one holds. Any accepted change of the spec hands out the next, another number of replicas too.";
 }
 
 /// The reason of this name.
@@ -303,8 +307,8 @@ pub fn page() -> String {
          A reason stands in a resource's conditions and in what a worker says of itself. With *good* reasons \
          `Ready` is True; with *passing* ones `Reconciling` is True, and it may heal by itself; with *stalled* ones \
          `Stalled` is True, and a person must act.\n\n\
-         *A new lineage* is begun by a job that is deleted with its state and applied again: on a cluster with \
-         `spec.deletionPolicy: Delete`, elsewhere by `freshet retire DIR`. It begins to read where `spec.startFrom` says, and \
+         *A new lineage* is begun on a cluster by `spec.restoreFrom: {type: None}` together with another text in \
+         `spec.restoreNonce`; elsewhere by `freshet retire DIR`, which deletes the state too. It begins to read where `spec.startFrom` says, and \
          writes again what the former one has written.\n\n\
          | reason | kind | what it means | what to do |\n| --- | --- | --- | --- |\n",
     );

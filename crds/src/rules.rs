@@ -148,6 +148,13 @@ pub const START_TIMESTAMP: CelRule = CelRule::new(
     "timestamp goes with type Timestamp, and only with it: set both, or leave timestamp out",
 );
 
+/// `restoreFrom` is a union: `lineageId` belongs to `Lineage`.
+pub const RESTORE_LINEAGE: CelRule = CelRule::new(
+    &["type", "lineageId"],
+    "(self.type == 'Lineage') == has(self.lineageId)",
+    "lineageId goes with type Lineage, and only with it: set both, or leave lineageId out",
+);
+
 /// Internal topics can't change their number of partitions under a job's state.
 pub const MAX_PARALLELISM_FIXED: CelRule = CelRule::new(
     &["maxParallelism"],
@@ -165,6 +172,14 @@ pub const EPOCH_INTERVAL_BOUNDS: CelRule = CelRule::new(
     "epochInterval lies between 10ms and 5m: each epoch is one Kafka transaction",
 )
 .at(".epochInterval");
+
+/// Shorter than any disorder of records, and every record would find its key's state gone.
+pub const STATE_TTL_BOUNDS: CelRule = CelRule::new(
+    &["stateTtl"],
+    "!has(self.stateTtl) || duration(self.stateTtl) >= duration('1s')",
+    "stateTtl is at least 1s: state that is gone before the next record of its key counts nothing",
+)
+.at(".stateTtl");
 
 /// `s3` belongs to `s3://`.
 pub const S3_NEEDS_URL: CelRule = CelRule::new(
@@ -199,7 +214,9 @@ pub const ALL: &[(&str, &str, CelRule)] = &[
     ("StreamJob", "", JOB_NAME_NO_DOTS),
     ("StreamJob", "spec", MAX_PARALLELISM_FIXED),
     ("StreamJob", "spec", EPOCH_INTERVAL_BOUNDS),
+    ("StreamJob", "spec", STATE_TTL_BOUNDS),
     ("StreamJob", "spec.startFrom", START_TIMESTAMP),
+    ("StreamJob", "spec.restoreFrom", RESTORE_LINEAGE),
     ("StreamJob", "spec.checkpoint", S3_NEEDS_URL),
     ("StreamJob", "spec.errors", DEAD_LETTERS_NEED_TOPIC),
 ];

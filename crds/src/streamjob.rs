@@ -80,6 +80,7 @@ use crate::{DeletionPolicy, Duration, StreamJobStatus, patterns, rules};
     )
 )]
 #[x_kube(validation = rules::MAX_PARALLELISM_FIXED, validation = rules::EPOCH_INTERVAL_BOUNDS)]
+#[x_kube(validation = rules::STATE_TTL_BOUNDS)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamJobSpec {
     /// One or more statements `INSERT INTO topic SELECT …`, separated by semicolons. Tables are the Topics
@@ -96,6 +97,16 @@ pub struct StreamJobSpec {
     /// Default: {type: Earliest}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_from: Option<StartFrom>,
+
+    /// On a cluster: what becomes of state that an earlier life of the job has left, when the job is new or when
+    /// restoreNonce changes. A job that runs keeps its state whatever is written here meanwhile. Default: {type: Latest}.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_from: Option<RestoreFrom>,
+
+    /// On a cluster: any text; another one asks for restoreFrom once more, and none asks for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub restore_nonce: Option<String>,
 
     /// How many workers (slots) share the job. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +129,12 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_interval: Option<Duration>,
 
+    /// How long the state of a key is kept at least after its last record, by operators that would keep it for ever
+    /// (grouping without a window, DISTINCT), on the clock of event time; at least 1s. What comes for a key after that
+    /// begins anew. Default: state is kept for ever, and grows with the number of keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_ttl: Option<Duration>,
+
     /// The Kafka cluster that holds the job's Topics. Default: where the job is run says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaSpec>,
@@ -139,6 +156,10 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), pattern(patterns::OBJECT_NAME))]
     pub service_account_name: Option<String>,
+
+    /// What a change of the SQL may do to state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeSpec>,
 
     /// On a cluster: what becomes of the job's state, offsets and internal topics when this resource is deleted. Retain:
     /// they stay, and the same job applied again goes on where it stopped. Delete: they are deleted with it, behind
@@ -276,6 +297,48 @@ pub enum StartType {
     Latest,
     /// The first record at or after a time.
     Timestamp,
+}
+
+/// What becomes of state that is there already.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[x_kube(validation = rules::RESTORE_LINEAGE)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreFrom {
+    /// Latest: the job goes on in the lineage that is there; without one it begins. None: that lineage ends, its workers
+    /// are fenced, and a new one begins at startFrom; what the old one has written is written once more. Lineage: the
+    /// job goes on in the lineage `lineageId`, also where it belongs to another cluster, whose workers are fenced.
+    #[serde(rename = "type")]
+    pub restore_type: RestoreType,
+
+    /// For type Lineage: the id of the newest lineage under the job's folder of checkpoint.url, as status.lineage.id of
+    /// the job that had it, or the reason LineageOwnedElsewhere, names it. Example: r-00c0ffee42
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), pattern(patterns::LINEAGE_ID))]
+    pub lineage_id: Option<String>,
+}
+
+/// Kinds of what becomes of state.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "")]
+pub enum RestoreType {
+    /// The job goes on where it stopped.
+    Latest,
+    /// It begins anew.
+    None,
+    /// It takes a lineage over by name.
+    Lineage,
+}
+
+/// What a change may do to state.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeSpec {
+    /// Operators of the plan whose state may be dropped, by the ids that the reason StateWouldBeDropped names: what they
+    /// have counted and not written yet never comes out. An id is never used again in a lineage, so one that stays here
+    /// accepts nothing later. Example: [agg-77ab01cd]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    pub accept_dropped_state: Vec<String>,
 }
 
 /// A Kafka cluster.

@@ -148,3 +148,38 @@ fn termination_messages_fit() {
     let read: PreflightReport = serde_json::from_str(&text).expect("JSON");
     assert_eq!((read.message.as_str(), read.internal_topics.len()), ("short", 0), "the topics go before the message");
 }
+
+#[test]
+fn the_tag_changes_with_what_is_acted_on_and_not_with_what_moves() {
+    let before = status();
+    let mut moved = before.clone();
+    (moved.epoch, moved.last_commit_ms, moved.lag_records, moved.lag_ms) = (Some(18_234), None, 1, 7);
+    moved.tasks.clear();
+    assert_eq!(moved.tag(), before.tag());
+    let changes: [fn(&mut WorkerStatus); 13] = [
+        |status| status.job.push('x'),
+        |status| status.slot += 1,
+        |status| status.runtime_version.push('x'),
+        |status| status.lineage = None,
+        |status| status.phase = WorkerPhase::BackingOff,
+        |status| status.phase_since_ms += 1,
+        |status| status.generation = Some(13),
+        |status| status.slots = Some(5),
+        |status| status.revision = None,
+        |status| status.ready = false,
+        |status| status.progressing = true,
+        |status| status.problem = None,
+        |status| status.blocked_inputs.clear(),
+    ];
+    let mut tags = vec![before.tag()];
+    for change in changes {
+        let mut other = before.clone();
+        change(&mut other);
+        tags.push(other.tag());
+    }
+    let many = tags.len();
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), many, "each has a tag of its own");
+    assert!(tags[0].starts_with("W/\"") && tags[0].ends_with('"') && tags[0].is_ascii(), "{}", tags[0]);
+}

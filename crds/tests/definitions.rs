@@ -207,6 +207,8 @@ fn jobs_are_checked_on_create() {
         (spec(json!({ "epochInterval": "10ms" })), ""),
         (spec(json!({ "epochInterval": "9ms" })), "spec.epochInterval: epochInterval lies between"),
         (spec(json!({ "epochInterval": "6m" })), "epochInterval lies between"),
+        (spec(json!({ "stateTtl": "1s" })), ""),
+        (spec(json!({ "stateTtl": "999ms" })), "spec.stateTtl: stateTtl is at least 1s"),
         (spec(json!({ "checkpoint": { "url": "s3://abc/d", "s3": { "region": "a" } } })), ""),
         (
             spec(json!({ "checkpoint": { "url": "file:///a", "s3": { "region": "a" } } })),

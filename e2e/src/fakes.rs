@@ -5,16 +5,17 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use freshet_crds::control::{PreflightReport, Restored, WorkerPhase, WorkerStatus};
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use axum::response::{IntoResponse, Response};
+use freshet_crds::control::{LAG_HEADER, PreflightReport, Restored, WorkerPhase, WorkerStatus};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, StatusCode};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-/// The lineage of every faked job.
+/// The first lineage of every faked job.
 const LINEAGE: &str = "r-0000000001";
 const VERSION: &str = "0.1.0";
 
@@ -50,10 +51,37 @@ pub fn slots(job: &Job) -> Option<u32> {
     args.iter().skip_while(|arg| *arg != "--slots").nth(1)?.parse().ok()
 }
 
+/// Whether a preflight's Job is told to ask for restoreFrom.
+#[must_use]
+pub fn asks(job: &Job) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let args = pod.and_then(|pod| pod.containers.first()?.args.as_ref());
+    args.is_some_and(|args| args.iter().any(|arg| arg.starts_with("--asked-by=")))
+}
+
+/// The id of a faked job's n-th lineage, from 1.
+#[must_use]
+pub fn lineage(number: u64) -> String {
+    format!("r-{number:010}")
+}
+
 /// Whether a request to a worker's control server shows `token`.
 #[must_use]
 pub fn knows(headers: &HeaderMap, token: &str) -> bool {
     headers.get(AUTHORIZATION).is_some_and(|given| given.as_bytes() == format!("Bearer {token}").as_bytes())
+}
+
+/// What a worker's control server answers to who asks how it is: nothing that is known by its tag.
+#[must_use]
+pub fn answer(headers: &HeaderMap, status: &WorkerStatus) -> Response {
+    let tag = status.tag();
+    let same = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let about = [(ETAG, tag), (HeaderName::from_static(LAG_HEADER), status.lag_ms.to_string())];
+    if same {
+        return (StatusCode::NOT_MODIFIED, about).into_response();
+    }
+    let json = serde_json::to_string(status).unwrap_or_default();
+    (about, [(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 /// The pod of a Job, and its name.

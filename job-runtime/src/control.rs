@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use freshet_crds::control::{ASSIGNMENT_PATH, Assignment, AssignmentRequest, Refusal, STATUS_PATH};
+use freshet_crds::control::{ASSIGNMENT_PATH, Assignment, AssignmentRequest, LAG_HEADER, Refusal, STATUS_PATH};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
@@ -127,8 +127,12 @@ async fn authorise(State(control): State<Control>, request: Request, next: Next)
     next.run(request).await
 }
 
-async fn status(State(control): State<Control>) -> Response {
-    Json(control.observed.status().judged((control.now_ms)())).into_response()
+async fn status(State(control): State<Control>, headers: HeaderMap) -> Response {
+    let status = control.observed.status().judged((control.now_ms)());
+    let tag = status.tag();
+    let same = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let about = [(header::ETAG, tag), (HeaderName::from_static(LAG_HEADER), status.lag_ms.to_string())];
+    if same { (StatusCode::NOT_MODIFIED, about).into_response() } else { (about, Json(status)).into_response() }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the server's thread has no environment, and no simulation runs it")]
@@ -204,6 +208,11 @@ mod tests {
         assert_eq!(code, 200);
         let status: freshet_crds::control::WorkerStatus = serde_json::from_str(&body).expect("JSON");
         assert_eq!((status.slot, status.phase), (3, freshet_crds::control::WorkerPhase::Starting));
+
+        // The header goes along behind the token.
+        let knows = |tag: &str| get(Some(&format!("Bearer first-secret\r\nIf-None-Match: {tag}")));
+        assert_eq!(knows(&status.tag()), (304, String::new()), "nothing is said twice");
+        assert_eq!(knows("W/\"0\"").0, 200);
 
         std::fs::write(&file, "second-secret").expect("a file");
         assert_eq!(get(Some("Bearer first-secret")).0, 401);

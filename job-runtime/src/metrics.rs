@@ -238,6 +238,8 @@ metrics! {
         "Records that could not be decoded or broke their contract.";
     dropped_records: counter "freshet_dropped_records_total" ["stage", "partition", "reason"]
         "Records neither processed nor sent to a dead-letter topic: reason `Late` or `Undecodable`.";
+    expired_keys: counter "freshet_state_expired_keys_total" ["stage", "partition"]
+        "Keys whose state has expired by `stateTtl`.";
     state_bytes: gauge "freshet_state_bytes" ["stage", "partition"]
         "Bytes that the task's state takes in memory, about.";
     state_keys: gauge "freshet_state_keys" ["stage", "partition"]
@@ -408,6 +410,7 @@ impl TaskMetrics {
         add(&metrics.records_out, stats.records_out, seen.records_out);
         add(&metrics.bytes_out, stats.bytes_out, seen.bytes_out);
         add(&metrics.late_records, stats.late, seen.late);
+        add(&metrics.expired_keys, stats.expired, seen.expired);
         let dropped = |reason: &str, count: u64| {
             metrics.dropped_records.with_label_values(&[task[0], task[1], reason]).inc_by(count);
         };
@@ -516,7 +519,7 @@ mod tests {
     fn a_task_shows_what_was_counted_and_vanishes_when_it_moves() {
         let metrics = Metrics::new("fraud", "0");
         let (here, gone) = (TaskId::new("s1", 3), TaskId::new("s1", 4));
-        let mut stats = TaskStats { records_in: 10, late: 2, state_keys: 7, ..TaskStats::default() };
+        let mut stats = TaskStats { records_in: 10, late: 2, expired: 3, state_keys: 7, ..TaskStats::default() };
         stats.bad.insert("NotJson", 1);
         let mut task = metrics.task(&here);
         task.stats(&stats, true, false);
@@ -531,6 +534,7 @@ mod tests {
         let with = |task: [(&'static str, &'static str); 2], reason| [task[0], task[1], ("reason", reason)];
         assert_eq!(sample(&metrics, "freshet_records_in_total", &three), Some(25.0));
         assert_eq!(sample(&metrics, "freshet_late_records_total", &three), Some(2.0));
+        assert_eq!(sample(&metrics, "freshet_state_expired_keys_total", &three), Some(3.0));
         assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(three, "Late")), Some(2.0));
         assert_eq!(sample(&metrics, "freshet_dropped_records_total", &with(three, "Undecodable")), None);
         assert_eq!(sample(&metrics, "freshet_undecodable_records_total", &with(three, "NotJson")), Some(4.0));

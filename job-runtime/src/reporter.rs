@@ -109,6 +109,7 @@ impl SlotEvents for Reporter {
             if health == HealthPhase::StandingBy {
                 status.tasks.clear();
                 status.facts.runs = None;
+                status.facts.lag_ms = 0;
                 status.facts.waiting(0, now_ms);
             }
             status.facts.enter(health, now_ms);

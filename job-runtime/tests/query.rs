@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -196,6 +197,84 @@ fn windows_in_one_stage_and_in_two_are_those_of_a_recount() {
             assert!(counts.late > 0 && counts.bad > 0, "the input tries nothing: {counts:?}");
             assert!(report.counts.open_groups > 0 && report.counts.watermark_ms.is_some(), "{report:?}");
             assert!(report.first_bad.unwrap().place.starts_with("payments.transactions["));
+        }
+    });
+}
+
+/// What is left of changes, each a row behind its kind; and that each one fits to those before it.
+fn left(rows: &[String], key: &str) -> BTreeMap<String, String> {
+    let mut left: BTreeMap<String, String> = BTreeMap::new();
+    for text in rows {
+        let row: serde_json::Value = serde_json::from_str(text).unwrap();
+        let (op, key, row) = (row["op"].as_str().unwrap(), row[key].to_string(), row["n"].to_string());
+        match op {
+            "+I" | "+U" => assert_eq!(left.insert(key, row), None, "{text} replaces a row that is not taken back"),
+            "-U" | "-D" => assert_eq!(left.remove(&key), Some(row), "{text} takes another row back"),
+            other => panic!("{other}"),
+        }
+    }
+    left
+}
+
+#[test]
+fn a_result_that_changes_is_shown_by_its_changes() {
+    within_a_minute(async {
+        let (world, _) = World::fed(20_000);
+        for (column, name) in [("account_id", "account_id"), ("merchant.country", "country")] {
+            let (all, _) = world.query(&format!("SELECT {column} AS {name} FROM transactions"), &TO_THE_END).await;
+            let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+            for row in &all {
+                let row: serde_json::Value = serde_json::from_str(row).unwrap();
+                *counts.entry(row[name].to_string()).or_default() += 1;
+            }
+            for (having, least) in [("", 0), ("HAVING COUNT(*) % 2 = 0", 2)] {
+                let sql =
+                    format!("SELECT {column} AS {name}, COUNT(*) AS n FROM transactions GROUP BY {column} {having}");
+                let (rows, report) = world.query(&sql, &TO_THE_END).await;
+                let wanted = counts.iter().filter(|(_, n)| least == 0 || **n % least == 0);
+                let wanted: BTreeMap<String, String> = wanted.map(|(key, n)| (key.clone(), n.to_string())).collect();
+                assert_eq!(left(&rows, name), wanted, "{sql}");
+                assert_eq!((report.counts.late, report.counts.open_groups), (0, 0));
+            }
+            let (distinct, _) =
+                world.query(&format!("SELECT DISTINCT {column} AS {name} FROM transactions"), &TO_THE_END).await;
+            assert_eq!(distinct.len(), counts.len());
+        }
+    });
+}
+
+#[test]
+fn what_a_row_replaces_is_taken_back_before_it() {
+    within_a_minute(async {
+        for (format, wanted) in [
+            (Format::Csv, "op,account_id,n\n+I,a,1\n-U,a,1\n+U,a,2\n"),
+            (
+                Format::Json,
+                "{\"op\":\"+I\",\"account_id\":\"a\",\"n\":1}\n{\"op\":\"-U\",\"account_id\":\"a\",\"n\":1}\n\
+                 {\"op\":\"+U\",\"account_id\":\"a\",\"n\":2}\n",
+            ),
+            (
+                Format::Table,
+                "op | account_id | n\n---+------------+--\n+I | a          | 1\n-U | a          | 1\n+U | a          | 2\n",
+            ),
+        ] {
+            let world = World::new();
+            world.append(0, 1, "first", "2026-01-01T00:00:00");
+            let broker = world.broker.clone();
+            let second = move |rows| {
+                if rows == 1 {
+                    append(&broker, 0, 1, "second", "2026-01-01T00:00:00");
+                }
+            };
+            let mut rows = Rows { at_each: Some(Box::new(second)), ..Rows::default() };
+            let query = planned(&topics(), "SELECT account_id, COUNT(*) AS n FROM transactions GROUP BY account_id");
+            let options = Options { follow: true, limit: Some(3), ..TO_THE_END };
+            world.run(&query, &options, std::future::pending(), &mut rows).await.unwrap();
+            let mut shown = Vec::new();
+            let mut terminal = Terminal::new(Printer::new(format, &query.columns), &mut shown);
+            rows.taken.iter().for_each(|row| terminal.row(row.as_bytes()).unwrap());
+            terminal.end().unwrap();
+            assert_eq!(String::from_utf8(shown).unwrap(), wanted);
         }
     });
 }

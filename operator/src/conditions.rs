@@ -14,6 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub struct Fact {
     /// Whether it is so.
     pub holds: bool,
+    /// Whether that is known; of what is not, nothing is said.
+    pub known: bool,
     /// A constant of [`freshet_crds::reasons`], by its name.
     pub reason: String,
     /// What is, what was wanted, and what to do.
@@ -24,13 +26,19 @@ impl Fact {
     /// It is so.
     #[must_use]
     pub fn yes(reason: &str, message: impl Into<String>) -> Self {
-        Self { holds: true, reason: reason.to_owned(), message: message.into() }
+        Self { holds: true, known: true, reason: reason.to_owned(), message: message.into() }
     }
 
     /// It is not so.
     #[must_use]
     pub fn no(reason: &str, message: impl Into<String>) -> Self {
-        Self { holds: false, reason: reason.to_owned(), message: message.into() }
+        Self { holds: false, known: true, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// Nobody knows.
+    #[must_use]
+    pub fn unknown(reason: &str, message: impl Into<String>) -> Self {
+        Self { known: false, ..Self::no(reason, message) }
     }
 }
 
@@ -82,7 +90,11 @@ impl Verdict {
         ];
         facts.extend(self.more.iter().cloned());
         let merge = |(type_, fact): (&'static str, Fact)| {
-            let status = if fact.holds { "True" } else { "False" };
+            let status = match (fact.known, fact.holds) {
+                (false, _) => "Unknown",
+                (true, true) => "True",
+                (true, false) => "False",
+            };
             let before = old.iter().find(|condition| condition.type_ == type_);
             let kept = before.filter(|condition| condition.status == status);
             Condition {

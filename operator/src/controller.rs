@@ -2,6 +2,9 @@
 //!
 //! Why a pass was asked for is not told to it: it looks at everything and does what is missing. A pass that fails is
 //! made again, soon at first and then less often.
+//!
+//! Passes that must wait for others take their turns in the order in which they were asked for: among many that are busy
+//! none waits for ever.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,7 +21,7 @@ use kube::runtime::controller::{self, Action, ReconcileRequest, applier};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{self, Clock};
 use crate::conditions::holding;
@@ -96,14 +99,20 @@ where
         .take_until(Box::pin(asked(stopping)))
         .map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)));
     let failures = Arc::new(Failures::default());
-    let config = controller::Config::default().debounce(DEBOUNCE).concurrency(concurrency);
-    let counted = Arc::clone(&failures);
+    // Bounded here: a runner with a bound of its own takes what waits in no order.
+    let config = controller::Config::default().debounce(DEBOUNCE);
+    let turns = Arc::new(Semaphore::new(usize::from(concurrency)));
+    let (counted, newest) = (Arc::clone(&failures), store.clone());
     let pass = move |object: Arc<K>, _: Arc<()>| {
         let (reconciler, metrics, clock) = (Arc::clone(&reconciler), metrics.clone(), clock.clone());
-        let failures = Arc::clone(&counted);
+        let (failures, turns, newest) = (Arc::clone(&counted), Arc::clone(&turns), newest.clone());
         Box::pin(async move {
+            let _turn = turns.acquire().await;
+            // It may have changed, or gone, while others had their turns.
+            let Some(object) = newest.get(&ObjectRef::from_obj(&*object)) else { return Ok(Action::await_change()) };
             let began = clock.now_ms();
-            let ended = reconciler.reconcile(Arc::clone(&object)).await;
+            // Boxed, so that those that wait take little.
+            let ended = Box::pin(reconciler.reconcile(Arc::clone(&object))).await;
             let took = Duration::from_millis(u64::try_from(clock.now_ms() - began).unwrap_or(0));
             let outcome = ended.as_ref().map_or(Outcome::Failed, |pass| pass.outcome);
             metrics.reconciled(kind, outcome, took);

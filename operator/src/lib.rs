@@ -15,7 +15,8 @@
 //! * [`config`]: the settings, from arguments alone.
 //! * [`context`]: what every room needs; small.
 //! * [`client`]: the API client, with a place for a layer under it (tests put faults there).
-//! * [`watch`]: one watch a kind, shared by all rooms: a store, and a stream of changes.
+//! * [`watch`]: one watch a kind, shared by all rooms: a store, and a stream of changes. [`held`]: how objects are kept of
+//!   which little is read.
 //! * [`controller`]: runs passes: one after another for each resource, many side by side.
 //! * [`conditions`]: how conditions are merged, so that transition times move only on change.
 //! * [`lead`]: one replica leads by Lease, others stand by. The lease keeps work from being done twice; what keeps
@@ -33,6 +34,7 @@ pub mod config;
 pub mod context;
 pub mod controller;
 pub mod events;
+pub mod held;
 pub mod lead;
 pub mod metrics;
 pub mod run;

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
+use kube::api::ObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, utils::Backoff};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
@@ -52,12 +53,25 @@ where
     /// What is there, as far as is known.
     pub store: Store<K>,
     changes: broadcast::Sender<Change<K>>,
-    owned: Arc<RwLock<Names>>,
+    owned: Arc<RwLock<Owned>>,
 }
 
-/// Names of objects by the namespace and the instance that they are labelled with: so that whoever looks for a few of
-/// many needs not look at all. What is found by a name is to be looked at: the label may have changed since.
-type Names = HashMap<(String, String), BTreeSet<String>>;
+/// Names of objects by the instance that they are labelled with: so that whoever looks for a few of many needs not look at
+/// all. What is found by a name is to be looked at: the label may have changed since.
+#[derive(Debug, Default)]
+struct Owned {
+    /// By namespace, then by instance.
+    by_namespace: HashMap<String, HashMap<String, Parts>>,
+    /// How many events there were: no two of an instance's states have the same number.
+    events: u64,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    names: BTreeSet<String>,
+    /// The event that changed any of them last.
+    changed: u64,
+}
 
 impl<K: Resource + 'static> Clone for Watched<K>
 where
@@ -107,15 +121,17 @@ where
         );
         let mut events = Box::pin(seen.backoff(Patience::default()));
         tasks.spawn(async move {
-            let mut coming = Names::new();
+            let mut coming = Owned::default();
             while let Some(event) = events.next().await {
                 let change = match event {
                     Ok(Event::Init) => {
-                        coming.clear();
+                        // Numbers go on: what has come anew has changed.
+                        let events = owned.read().unwrap_or_else(PoisonError::into_inner).events;
+                        coming = Owned { events, ..Owned::default() };
                         continue;
                     }
                     Ok(Event::InitApply(object)) => {
-                        note(&mut coming, &object, true);
+                        coming.note(&object, true);
                         continue;
                     }
                     Ok(Event::InitDone) => {
@@ -123,11 +139,11 @@ where
                         Change::Many
                     }
                     Ok(Event::Apply(object)) => {
-                        note(&mut owned.write().unwrap_or_else(PoisonError::into_inner), &object, true);
+                        owned.write().unwrap_or_else(PoisonError::into_inner).note(&object, true);
                         Change::One(Arc::new(object))
                     }
                     Ok(Event::Delete(object)) => {
-                        note(&mut owned.write().unwrap_or_else(PoisonError::into_inner), &object, false);
+                        owned.write().unwrap_or_else(PoisonError::into_inner).note(&object, false);
                         Change::One(Arc::new(object))
                     }
                     Err(error) => {
@@ -147,9 +163,17 @@ where
     pub fn of_instance(&self, namespace: &str, instance: &str) -> Vec<Arc<K>> {
         let names = {
             let owned = self.owned.read().unwrap_or_else(PoisonError::into_inner);
-            owned.get(&(namespace.to_owned(), instance.to_owned())).cloned().unwrap_or_default()
+            owned.parts(namespace, instance).map(|parts| parts.names.clone()).unwrap_or_default()
         };
         names.iter().filter_map(|name| self.get(namespace, name)).collect()
+    }
+
+    /// A number that is another one after every change of an object that is labelled as a part of `instance`. Asked for
+    /// before one looks: the store is never older than it.
+    #[must_use]
+    pub fn changed(&self, namespace: &str, instance: &str) -> u64 {
+        let owned = self.owned.read().unwrap_or_else(PoisonError::into_inner);
+        owned.parts(namespace, instance).map_or(0, |parts| parts.changed)
     }
 
     /// An object by its name.
@@ -175,18 +199,58 @@ where
     }
 }
 
-/// Takes note of the name of an object that is there, or not any more.
-fn note<K: Resource>(names: &mut Names, object: &K, there: bool) {
-    let Some(instance) = object.meta().labels.as_ref().and_then(|labels| labels.get(INSTANCE)) else { return };
-    let key = (object.namespace().unwrap_or_default(), instance.clone());
-    if there {
-        names.entry(key).or_default().insert(object.name_any());
-    } else if let Some(of_instance) = names.get_mut(&key) {
-        of_instance.remove(&object.name_any());
-        if of_instance.is_empty() {
-            names.remove(&key);
+impl Owned {
+    fn parts(&self, namespace: &str, instance: &str) -> Option<&Parts> {
+        self.by_namespace.get(namespace)?.get(instance)
+    }
+
+    /// Takes note of an object that is there, or not any more.
+    fn note<K: Resource>(&mut self, object: &K, there: bool) {
+        self.events += 1;
+        let labelled = instance(object);
+        // Whoever takes the label away takes the object from its owner, who is to know of it.
+        let owner = owner(object).filter(|owner| labelled != Some(owner));
+        for (instance, there) in labelled.map(|instance| (instance, there)).into_iter().chain(owner.zip(Some(false))) {
+            self.change(object.meta(), instance, there);
         }
     }
+
+    fn change(&mut self, meta: &ObjectMeta, instance: &str, there: bool) {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        if !self.by_namespace.contains_key(namespace) {
+            self.by_namespace.insert(namespace.to_owned(), HashMap::new());
+        }
+        let Some(instances) = self.by_namespace.get_mut(namespace) else { return };
+        if !instances.contains_key(instance) {
+            instances.insert(instance.to_owned(), Parts::default());
+        }
+        let Some(parts) = instances.get_mut(instance) else { return };
+        parts.changed = self.events;
+        let name = meta.name.as_deref().unwrap_or_default();
+        if there {
+            if !parts.names.contains(name) {
+                parts.names.insert(name.to_owned());
+            }
+        } else {
+            parts.names.remove(name);
+            // What is gone has no number; what comes next has one that was never there.
+            if parts.names.is_empty() {
+                instances.remove(instance);
+            }
+        }
+    }
+}
+
+/// The resource that an object is labelled as a part of.
+pub fn instance<K: Resource>(object: &K) -> Option<&str> {
+    object.meta().labels.as_ref()?.get(INSTANCE).map(String::as_str)
+}
+
+/// The resource of ours that owns an object.
+pub fn owner<K: Resource>(object: &K) -> Option<&str> {
+    let owners = object.meta().owner_references.iter().flatten();
+    let mut ours = owners.filter(|owner| owner.api_version.starts_with(freshet_crds::GROUP));
+    ours.next().map(|owner| owner.name.as_str())
 }
 
 /// How long a watch waits after it was cut off: soon again, and never longer than a few seconds, since a person
@@ -216,5 +280,57 @@ impl Iterator for Patience {
 impl Backoff for Patience {
     fn reset(&mut self) {
         self.0 = SHORTEST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+
+    fn service(namespace: &str, name: &str, instance: &str) -> Service {
+        let mut service = Service::default();
+        (service.metadata.name, service.metadata.namespace) = (Some(name.to_owned()), Some(namespace.to_owned()));
+        service.metadata.labels = Some([(INSTANCE.to_owned(), instance.to_owned())].into());
+        service
+    }
+
+    #[test]
+    fn every_change_of_a_part_changes_the_number_of_its_instance_alone() {
+        let mut owned = Owned::default();
+        let number = |owned: &Owned, instance: &str| owned.parts("n", instance).map_or(0, |parts| parts.changed);
+        let mut seen = vec![number(&owned, "a")];
+        owned.note(&service("n", "x", "a"), true);
+        seen.push(number(&owned, "a"));
+        owned.note(&service("n", "x", "a"), true);
+        seen.push(number(&owned, "a"));
+        owned.note(&service("n", "other", "b"), true);
+        owned.note(&service("elsewhere", "x", "a"), true);
+        assert_eq!(number(&owned, "a"), seen[2], "others' changes are none of it");
+        owned.note(&service("n", "y", "a"), true);
+        seen.push(number(&owned, "a"));
+        owned.note(&service("n", "y", "a"), false);
+        seen.push(number(&owned, "a"));
+        owned.note(&service("n", "x", "a"), false);
+        assert_eq!(number(&owned, "a"), 0, "nothing is left");
+        owned.note(&service("n", "x", "a"), true);
+        seen.push(number(&owned, "a"));
+        // Somebody labels it as another's: its owner is to know.
+        let mut taken = service("n", "x", "b");
+        taken.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: freshet_crds::API_VERSION.to_owned(),
+            name: "a".to_owned(),
+            ..OwnerReference::default()
+        }]);
+        let b = number(&owned, "b");
+        owned.note(&taken, true);
+        assert!(number(&owned, "b") > b);
+        assert_ne!(seen.last(), Some(&number(&owned, "a")));
+        let mut sorted = seen.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted, seen, "each is greater than the one before");
     }
 }

@@ -6,11 +6,12 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::get;
-use axum::{Json, Router};
-use freshet_crds::control::{CONTROL_PORT, STATUS_PATH, WorkerStatus};
+use freshet_crds::control::{CONTROL_PORT, STATUS_PATH};
 use futures::stream::{StreamExt, select};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -204,13 +205,13 @@ struct Worker {
     shared: Arc<Shared>,
 }
 
-async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Json<WorkerStatus>, StatusCode> {
+async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Response, StatusCode> {
     if !fakes::knows(&headers, &worker.token) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let generation = lock(&worker.shared.jobs).get(&worker.job).copied();
     let Generation { number, slots } = generation.unwrap_or(Generation { number: 0, slots: 0 });
-    Ok(Json(fakes::well(0, number, slots)))
+    Ok(fakes::answer(&headers, &fakes::well(0, number, slots)))
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use freshet_crds::control::PreflightReport;
 use freshet_kafka::KafkaConfig;
 use freshet_kafka::admin::{Admin, AdminError, ConfigChange};
-use rdkafka::admin::AdminOptions;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -215,23 +214,7 @@ impl Job {
     /// # Errors
     /// When they can't be listed or deleted.
     pub fn delete_offsets(&self) -> Result<Vec<String>, LabError> {
-        let wrong = |doing: &str, error: &dyn std::fmt::Display| LabError::Wrong(format!("{doing}: {error}"));
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.kafka.bootstrap_servers)
-            .create()
-            .map_err(|error| wrong("a client", &error))?;
-        let listed = client.fetch_group_list(None, Duration::from_secs(30));
-        let listed = listed.map_err(|error| wrong("listing groups", &error))?;
-        let lineage = self.lineage()?;
-        let mine = listed.groups().iter().filter(|group| group.name().contains(&lineage));
-        let names: Vec<String> = mine.map(|group| group.name().to_owned()).collect();
-        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-        let admin = topics::admin(&self.kafka.bootstrap_servers)?;
-        let deleted = topics::block_on(admin.delete_groups(&asked, &AdminOptions::new()))?;
-        for group in deleted.map_err(|error| wrong("deleting groups", &error))? {
-            group.map_err(|(name, code)| wrong(&format!("deleting group {name}"), &code))?;
-        }
-        Ok(names)
+        topics::delete_groups(&self.kafka.bootstrap_servers, &self.lineage()?)
     }
 
     /// How many records of the input are read, by the offsets that the first stage has committed.

@@ -56,6 +56,24 @@ pub fn delete_all(bootstrap: &str, part: &str) -> Result<(), LabError> {
     })
 }
 
+/// Deletes every consumer group whose name holds `part`, with its offsets; gives their names.
+///
+/// # Errors
+/// When Kafka can't be asked, or refuses.
+pub fn delete_groups(bootstrap: &str, part: &str) -> Result<Vec<String>, LabError> {
+    let client = admin(bootstrap)?;
+    let listed = client.inner().fetch_group_list(None, Duration::from_secs(30));
+    let listed = listed.map_err(|error| LabError::Wrong(format!("listing groups: {error}")))?;
+    let groups = listed.groups().iter().map(rdkafka::groups::GroupInfo::name);
+    let names: Vec<String> = groups.filter(|name| name.contains(part)).map(str::to_owned).collect();
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let deleted = block_on(client.delete_groups(&asked, &AdminOptions::new()))?;
+    for group in deleted.map_err(|error| LabError::Wrong(format!("deleting groups: {error}")))? {
+        group.map_err(|(name, code)| LabError::Wrong(format!("deleting group {name}: {code}")))?;
+    }
+    Ok(names)
+}
+
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, LabError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(LabError::file("starting a runtime in", "."))?.block_on(work))

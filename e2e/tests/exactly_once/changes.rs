@@ -66,3 +66,42 @@ fn changed_under_load_refused_and_retired() {
     assert_eq!((code, anew.generation), (0, Some(1)), "{anew:?}");
     assert_ne!(anew.lineage, first.lineage);
 }
+
+/// Another lineage follows the one that runs: its workers lose the old one and go over by themselves.
+#[test]
+fn a_job_begins_anew_under_its_workers() {
+    let job = job("anew");
+    let asks = |generation: u32| ["--asked-by=job-1".to_owned(), format!("--asked-in={generation}")];
+    let preflight = |generation: u32| {
+        let arguments = asks(generation);
+        let (code, report) = job.preflight(2, &arguments.each_ref().map(String::as_str)).unwrap();
+        assert_eq!(code, 0, "{report:?}");
+        report
+    };
+    let first = preflight(1);
+    let mut watch = watch(&job);
+    let mut workers: Vec<Worker> = (0..2).map(|slot| job.worker(slot).unwrap()).collect();
+    took_over(&mut workers, 1);
+
+    let manifest = job.folder().join("manifests/job.yaml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let anew =
+        text.replacen("  maxParallelism:", "  restoreFrom: {type: None}\n  restoreNonce: a\n  maxParallelism:", 1);
+    assert_ne!(anew, text);
+    std::fs::write(&manifest, anew).unwrap();
+    let second = preflight(2);
+    assert_ne!(second.lineage, first.lineage);
+    assert_eq!((second.changed, second.generation), (true, Some(1)), "{second:?}");
+    let again = preflight(3);
+    assert_eq!((&again.lineage, again.changed), (&second.lineage, false), "it is asked once");
+    for worker in &mut workers {
+        worker.wait_for("waiting for the one that follows").unwrap();
+    }
+    // What is fed from here on is read in the new lineage alone, and written once.
+    let feed = feed(&job, 43);
+    progress(&job, &mut watch, &workers.iter().collect::<Vec<_>>(), "the new lineage");
+    workers[0].kill9();
+    workers[0] = job.worker(0).unwrap();
+    feed.finish().unwrap();
+    job.settle_exactly(&mut watch, &mut workers).unwrap();
+}

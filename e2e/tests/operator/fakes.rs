@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use freshet_crds::control::{ASSIGNMENT_PATH, Assignment, AssignmentRequest, CONTROL_PORT, STATUS_PATH, WorkerStatus};
+use freshet_crds::control::{
+    ASSIGNMENT_PATH, Assignment, AssignmentRequest, CONTROL_PORT, PreflightReport, STATUS_PATH, WorkerStatus,
+};
 use freshet_e2e::fakes;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
@@ -33,6 +36,10 @@ pub struct Said {
     pub stuck: BTreeSet<u32>,
     /// The generation log: slots of each generation, from 1.
     pub generations: Vec<u32>,
+    /// How many lineages there were before this one.
+    pub ended: u64,
+    /// The last nonce for which another was begun.
+    pub answered: Option<String>,
     /// The plan that each preflight saw, to tell another revision.
     pub plan: String,
     /// Whether a slot of the newest generation was ever without a pod after it had one.
@@ -107,13 +114,22 @@ impl Fakes {
             if let Some((reason, message)) = said.refuse.clone() {
                 fakes::refused(reason, message)
             } else {
+                // As the real one: another lineage for each nonce, where that is asked for.
+                let nonce = manifests.lines().find_map(|line| line.trim().strip_prefix("restoreNonce:"));
+                let nonce = nonce.map(str::to_owned).filter(|_| fakes::asks(job) && manifests.contains("restoreFrom"));
+                if nonce.is_some() && nonce != said.answered {
+                    (said.ended, said.answered) = (said.ended + 1, nonce);
+                    said.generations.clear();
+                }
                 // As the real one: the next generation where plan or slots are others.
-                let changed = said.plan != manifests || said.generations.last() != Some(&slots);
+                let plan = planned(&manifests);
+                let changed = said.plan != plan || said.generations.last() != Some(&slots);
                 if changed {
                     said.generations.push(slots);
-                    said.plan = manifests;
+                    said.plan = plan;
                 }
-                fakes::passed(said.generations.len() as u64, slots, changed)
+                let lineage = Some(fakes::lineage(said.ended + 1));
+                PreflightReport { lineage, ..fakes::passed(said.generations.len() as u64, slots, changed) }
             }
         };
         let (pod_name, pod) = fakes::pod_of_job(job);
@@ -255,14 +271,16 @@ struct Worker {
     said: Arc<Mutex<Said>>,
 }
 
-async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Json<WorkerStatus>, StatusCode> {
+async fn status(State(worker): State<Worker>, headers: HeaderMap) -> Result<Response, StatusCode> {
     if !fakes::knows(&headers, &worker.token) {
         return Err(StatusCode::UNAUTHORIZED);
     }
     let said = worker.said.lock().unwrap();
     let slots = said.generations.last().copied().unwrap_or(0);
     let well = fakes::well(worker.ordinal, said.generations.len() as u64, slots);
-    Ok(Json(WorkerStatus { progressing: !said.stuck.contains(&worker.ordinal), ..well }))
+    let lineage = Some(fakes::lineage(said.ended + 1));
+    let progressing = !said.stuck.contains(&worker.ordinal);
+    Ok(fakes::answer(&headers, &WorkerStatus { lineage, progressing, ..well }))
 }
 
 async fn assign(
@@ -278,4 +296,10 @@ async fn assign(
         said.generations.push(request.slots);
     }
     Ok(Json(Assignment { generation: said.generations.len() as u64, slots: request.slots }))
+}
+
+/// What of the manifests makes another plan: where state comes from is none of it.
+fn planned(manifests: &str) -> String {
+    let restores = |line: &&str| !line.contains("restore") && !line.contains("type: None");
+    manifests.lines().filter(restores).collect::<Vec<_>>().join("\n")
 }

@@ -119,6 +119,42 @@ async fn a_job_lives_as_its_spec_says() {
     operator.kill().await;
 }
 
+/// The state of a job that runs is asked about once for each nonce, and its pods go over by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_begins_anew_once_for_each_nonce() {
+    let world = World::new("anew", [27, 0]).await;
+    let operator = world.operator(Weather::Calm).await;
+    world.apply(json!({ "replicas": 2 })).await;
+    world.until("it runs", runs).await;
+    world.apply(json!({ "replicas": 3 })).await;
+    let in_lineage = |id: &'static str, generation: i64| {
+        move |job: &StreamJob| {
+            let status = job.status.as_ref().unwrap();
+            let lineage = status.lineage.as_ref().is_some_and(|lineage| lineage.id == id);
+            runs(job) && lineage && status.generation == Some(generation)
+        }
+    };
+    world.until("a second generation", in_lineage("r-0000000001", 2)).await;
+    let made = world.fakes.said.lock().unwrap().made.clone();
+    // What restoreFrom says is for whoever asks.
+    let none = json!({ "type": "None" });
+    world.apply(json!({ "replicas": 3, "restoreFrom": none })).await;
+    operator.quiet().await;
+    world.until("it runs as before", in_lineage("r-0000000001", 2)).await;
+    for (nonce, lineage) in [("a", "r-0000000002"), ("b", "r-0000000003")] {
+        world.apply(json!({ "replicas": 3, "restoreFrom": none, "restoreNonce": nonce })).await;
+        world.until("another lineage", in_lineage(lineage, 1)).await;
+        operator.writes_nothing().await;
+    }
+    world.apply(json!({ "replicas": 2, "restoreFrom": none, "restoreNonce": "b" })).await;
+    world.until("fewer workers", in_lineage("r-0000000003", 2)).await;
+    let workers = |pods: &[String]| pods.iter().filter(|name| !name.contains("preflight")).cloned().collect::<Vec<_>>();
+    assert_eq!(workers(&world.fakes.said.lock().unwrap().made), workers(&made), "no worker was started again");
+    let asked_before = world.api::<StreamJob>().get("fraud").await.unwrap();
+    assert!(says(&asked_before, "Ready", "True", "Running"));
+    operator.kill().await;
+}
+
 /// Whoever waits for a resource must not take it for done before any operator has looked at it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_no_operator_has_looked_at_says_so() {

@@ -83,3 +83,33 @@ fn kafka_that_is_away_holds_a_deletion_up_no_longer_than_the_deadline() {
         stage.gone("orphan", &uid).await;
     });
 }
+
+#[test]
+fn one_whose_brokers_nobody_names_waits_for_jobs_all_the_same() {
+    run(async |mut stage| {
+        let kept = stage.topic("kept", json!({})).await;
+        let owned = stage.topic("owned", json!({ "deletionPolicy": "Delete" })).await;
+        stage.reason("kept", "InSync").await;
+        stage.reason("owned", "InSync").await;
+        stage.job("copies", "INSERT INTO kept SELECT * FROM owned").await;
+        stage.naming_brokers(false).await;
+        let mut uids = Vec::new();
+        for name in ["kept", "owned"] {
+            uids.push(stage.topics.get(name).await.unwrap().uid().unwrap());
+            stage.delete(name).await;
+            stage.reason(name, "TopicInUse").await;
+        }
+        stage.free_of_jobs("copies").await;
+        stage.gone("kept", &uids[0]).await;
+        assert!(stage.kafka(&kept).await.is_some());
+        // What is to be deleted waits for somebody to say where it is.
+        let words = stage.stalled("owned", "SpecInvalid").await;
+        let wanted =
+            "the Kafka topic can't be deleted as spec.deletionPolicy asks: spec.kafka.bootstrapServers is not set";
+        assert!(words.starts_with(wanted), "{words}");
+        assert!(stage.kafka(&owned).await.is_some());
+        stage.naming_brokers(true).await;
+        stage.gone("owned", &uids[1]).await;
+        eventually("the topic to be deleted", async || stage.kafka(&owned).await.is_none()).await;
+    });
+}

@@ -40,6 +40,8 @@ pub struct Stage {
     metrics: Metrics,
     key: PathBuf,
     deadline: &'static str,
+    /// Whether the operator has a default cluster.
+    names_brokers: bool,
 }
 
 /// Runs a test with a stage on the shared broker.
@@ -89,6 +91,7 @@ impl Stage {
             metrics: Metrics::new(),
             key,
             deadline,
+            names_brokers: true,
         };
         stage.start();
         stage
@@ -97,19 +100,22 @@ impl Stage {
     /// Starts the operator.
     pub fn start(&mut self) {
         let key = self.key.display().to_string();
-        let config = Config::parse_from([
+        let default = ["--kafka", self.bootstrap.as_str()];
+        let mut arguments = vec![
             "freshet-operator",
             "--watch-namespace",
             &self.namespace,
-            "--kafka",
-            &self.bootstrap,
             "--topic-resync",
             "1s",
             "--deletion-deadline",
             self.deadline,
             "--control-key-file",
             &key,
-        ]);
+        ];
+        if self.names_brokers {
+            arguments.extend(default);
+        }
+        let config = Config::parse_from(arguments);
         self.metrics = Metrics::new();
         let context = Context::new(self.client.clone(), Arc::new(config), self.metrics.clone(), "cluster-1");
         let (stop, stopping) = watch::channel(false);
@@ -129,6 +135,13 @@ impl Stage {
     pub async fn with_deadline(&mut self, deadline: &'static str) {
         self.kill().await;
         self.deadline = deadline;
+        self.start();
+    }
+
+    /// Starts the operator anew, with or without a default cluster.
+    pub async fn naming_brokers(&mut self, names_brokers: bool) {
+        self.kill().await;
+        self.names_brokers = names_brokers;
         self.start();
     }
 

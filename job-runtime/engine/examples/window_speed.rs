@@ -22,6 +22,8 @@ const ROWS_PER_EPOCH: usize = 250_000;
 const TUMBLE: Window = Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 };
 const HOP: Window = Window::Hop { size_ms: WINDOW_MS, slide_ms: SLIDE_MS, offset_ms: 0 };
 const CUMULATE: Window = Window::Cumulate { size_ms: WINDOW_MS, step_ms: SLIDE_MS, offset_ms: 0 };
+/// Shorter than the time between two rows of most of 100,000 keys.
+const SESSION: Window = Window::Session { gap_ms: SLIDE_MS };
 
 #[derive(Default)]
 struct Drop {
@@ -73,6 +75,7 @@ fn rows(from: usize, keys: usize) -> Rows {
         watermark: Int64Array::from_value(times[0] - 1, BATCH_ROWS),
         event_time: times.into(),
         origin: None,
+        kinds: None,
     }
 }
 
@@ -157,7 +160,12 @@ fn main() {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
     let total = arguments.next().unwrap_or(4_000_000);
     let keys = arguments.next().unwrap_or(100_000);
-    for (name, window) in [("tumbling", TUMBLE), ("hopping every 2 s", HOP), ("cumulating by 2 s", CUMULATE)] {
+    for (name, window) in [
+        ("tumbling", TUMBLE),
+        ("hopping every 2 s", HOP),
+        ("cumulating by 2 s", CUMULATE),
+        ("sessions with gaps up to 2 s", SESSION),
+    ] {
         run(&format!("window aggregate, {name}"), &Step::WindowAggregate(count_and_sum(window)), total, keys);
         run(&format!("window combine, {name}"), &Step::WindowCombine(count_and_sum(window)), total, keys);
     }

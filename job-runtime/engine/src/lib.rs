@@ -20,6 +20,7 @@
 //! into batches.
 
 pub mod accumulate;
+pub mod changelog;
 mod column;
 pub mod expr;
 pub mod format;
@@ -30,7 +31,7 @@ pub mod task;
 pub mod types;
 pub mod watermark;
 
-use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Int64Array, RecordBatch, UInt8Array, UInt32Array};
 
 pub use task::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task, TaskStats};
 
@@ -47,6 +48,8 @@ pub struct Rows {
     /// For each row, its source record's position in the batch that is being processed; `None` for rows
     /// that don't stand for one record.
     pub origin: Option<UInt32Array>,
+    /// For each row, its kind ([`changelog::RowKind`], n values, never null); `None` where all rows are new ones.
+    pub kinds: Option<UInt8Array>,
 }
 
 /// What went wrong in a task. All of it is deterministic: the same input fails again.

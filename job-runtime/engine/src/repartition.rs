@@ -6,7 +6,8 @@
 //!            group key (varint length, bytes) · start of their pane (signed varint) ·
 //!            records it stands for (varint) · accumulators (varint length, bytes)
 //! kind 3   the same for windows that overlap, whose rows need not count in all windows that hold their pane:
-//!            behind the pane's start, how long after it the first window ends in which they count (varint)
+//!            behind the pane's start, how long after it the first window ends in which they count (varint);
+//!            and for sessions, which begin at that start: how long they are
 //! kind 2   a mark: the upstream task (varint) · idle (1 byte) · its watermark (8 bytes, little-endian)
 //! ```
 //! Group keys are those of [`crate::group::key`], accumulators those of [`crate::accumulate`]. A group is
@@ -34,7 +35,7 @@ const MARK: u8 = 2;
 const PARTIALS_OF_PANES: u8 = 3;
 
 /// Rows of partial aggregates: `key` (encoded group), `pane_start` (ms), `records`, `partial`, and, where
-/// windows overlap, `first_end` (ms).
+/// windows overlap, `first_end` (ms), or of sessions their end.
 pub(crate) fn partial_rows(
     key: BinaryArray,
     pane_start: Int64Array,
@@ -190,6 +191,7 @@ impl PartialBuilder {
             event_time: pane_start,
             watermark: self.watermark.into(),
             origin: None,
+            kinds: None,
         }
     }
 }

@@ -146,6 +146,82 @@ fn state_rows_and_internal_records_of_panes() {
     assert_golden("panes.txt", include_str!("golden/panes.txt"), &found);
 }
 
+/// Payments of which the fourth begins a session, the fifth joins it to that of the first two, and the last is late.
+fn sample_of_sessions() -> Vec<Payment> {
+    vec![
+        Payment::new("a", 2, 3),
+        Payment::new("a", -7, 5),
+        Payment { account: None, amount: None, price: None, good: None, time: 4 },
+        Payment::new("a", 5, 11),
+        Payment::new("a", 9, 8),
+        Payment::new("a", 1, 6),
+        Payment::new("ü", 4, 12),
+        Payment::new("a", 1, 6),
+    ]
+}
+
+fn in_sessions() -> freshet_plan::WindowAggregate {
+    let window = freshet_plan::Window::Session { gap_ms: 4 };
+    freshet_plan::WindowAggregate { window, ..window_aggregate(&[ACCOUNT], many_aggregates()) }
+}
+
+#[test]
+fn state_rows_and_internal_records_of_sessions() {
+    let context_of_one = context(1, 1);
+    let program_of_one = program(&one_stage(in_sessions()), 0, &context_of_one);
+    let mut driven = Driven::new(&program_of_one, 0, &context_of_one);
+    driven.task.process(&payments(0, &sample_of_sessions()), 0, &mut driven.out).expect("good records");
+    driven.commit();
+    let mut found = String::new();
+    for ((operator, key), value) in &driven.stored.rows {
+        found += &format!("{operator} {} {}\n", hex(key), hex(value));
+    }
+    let mut restored = driven.stored.restore(program_of_one.task(0));
+    assert_eq!(restored.stats().state_keys, driven.task.stats().state_keys);
+    let (mut again, last) = (outgoing(&context_of_one), payments(8, &[Payment::new("b", 1, 100)]));
+    restored.process(&last, 0, &mut again).expect("good records");
+    driven.task.process(&last, 0, &mut driven.out).expect("good records");
+    assert_eq!(written(&again), written(&driven.out));
+    assert!(!written(&again).is_empty());
+
+    let context = context(1, 2);
+    let plan = two_stages(in_sessions());
+    let mut upstream = Driven::new(&program(&plan, 0, &context), 0, &context);
+    upstream.task.process(&payments(0, &sample_of_sessions()), 0, &mut upstream.out).expect("good records");
+    upstream.commit();
+    for record in &upstream.committed {
+        found += &format!("record {} {} {}\n", record.partition, record.timestamp_ms, hex(&record.value));
+    }
+    assert_golden("sessions.txt", include_str!("golden/sessions.txt"), &found);
+}
+
+#[test]
+fn damaged_sessions_are_refused_and_never_misread() {
+    let context = context(1, 1);
+    let program = program(&one_stage(in_sessions()), 0, &context);
+    let mut driven = Driven::new(&program, 0, &context);
+    driven.task.process(&payments(0, &sample_of_sessions()), 0, &mut driven.out).expect("good records");
+    driven.commit();
+    let mut values_alone = program.task(0);
+    for ((operator, key), value) in &driven.stored.rows {
+        for cut in 0..value.len() {
+            let result = program.task(0).restore(operator, key, Some(&value[..cut]));
+            assert!(result.is_err(), "{operator} {} cut at {cut}", hex(key));
+        }
+        if operator != OPERATOR {
+            continue;
+        }
+        for cut in 0..9 {
+            assert!(program.task(0).restore(operator, &key[..cut], Some(value)).is_err(), "a key cut at {cut}");
+        }
+        if value.is_empty() {
+            values_alone.restore(operator, key, Some(value)).expect("a value");
+        }
+    }
+    let error = values_alone.restored().expect_err("no session").to_string();
+    assert!(error.contains("a session that is not there"), "{error}");
+}
+
 #[test]
 fn rows_of_panes_that_there_are_not_are_refused() {
     let context = context(1, 1);

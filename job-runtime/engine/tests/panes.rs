@@ -22,7 +22,7 @@ const fn cumulate(size_ms: i64, step_ms: i64, offset_ms: i64) -> Window {
 /// The windows that hold a time, by the definition.
 fn holding(window: Window) -> impl Fn(i64) -> Vec<(i64, i64)> + Copy {
     move |time| match window {
-        Window::Tumble { .. } => panic!("these windows overlap"),
+        Window::Tumble { .. } | Window::Session { .. } => panic!("these windows overlap"),
         Window::Hop { size_ms, slide_ms, offset_ms } => {
             let last = (time - offset_ms).div_euclid(slide_ms) * slide_ms + offset_ms;
             let starts = (0..).map(|n| last - n * slide_ms).take_while(|start| start + size_ms > time);

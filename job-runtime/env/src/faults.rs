@@ -56,8 +56,18 @@ pub enum PlantedBug {
     KeepTasksAcrossPlans,
     /// A window that shares its panes with others is merged without the last of them.
     ForgetPane,
-    /// Rows are ordered by their position in the batch that was read, and not by their offset.
-    OrderByBatch,
+    /// A row that joins two sessions loses what the later of them had.
+    ForgetJoinedSession,
+    /// A session ends a gap after its first row, whatever came after that.
+    EndSessionAtFirstGap,
+    /// The row before a change is left out where a group falls out of a condition.
+    LoseRetraction,
+    /// A group that is in the state already is not written again when it changes.
+    StaleGroup,
+    /// The last one of the rows that a key keeps is not in its state.
+    ForgetRank,
+    /// That a key's first row has come out is not in the state.
+    ForgetFirst,
 }
 
 impl PlantedBug {
@@ -87,7 +97,12 @@ impl PlantedBug {
         Self::ReuseRetiredIds,
         Self::KeepTasksAcrossPlans,
         Self::ForgetPane,
-        Self::OrderByBatch,
+        Self::ForgetJoinedSession,
+        Self::EndSessionAtFirstGap,
+        Self::LoseRetraction,
+        Self::StaleGroup,
+        Self::ForgetRank,
+        Self::ForgetFirst,
     ];
 }
 

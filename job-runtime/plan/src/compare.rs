@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Input, Output, Plan, Step, WindowAggregate};
+use crate::{Aggregate, Column, Emits, Input, Output, Plan, Rank, Step};
 
 /// What becomes of the state of an old plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +117,22 @@ fn operators(plan: &Plan) -> BTreeMap<&str, Stateful<'_>> {
             },
         };
         for step in stage.chains.iter().flat_map(|chain| &chain.steps) {
-            if let Step::WindowAggregate(aggregate) | Step::WindowMerge(aggregate) = step {
-                let operator =
-                    Stateful { state_version: aggregate.state_version, feed: feed(), layout: layout(aggregate) };
-                found.insert(aggregate.id.as_str(), operator);
-            }
+            let (id, state_version, layout) = match step {
+                Step::WindowAggregate(aggregate) | Step::WindowMerge(aggregate) => {
+                    let layout = layout(&aggregate.group_columns, &aggregate.aggregates);
+                    (&aggregate.id, aggregate.state_version, layout)
+                }
+                Step::GroupAggregate(group) | Step::GroupMerge(group) => {
+                    (&group.id, group.state_version, layout(&group.group_columns, &group.aggregates))
+                }
+                Step::Rank(rank) | Step::RankMerge(rank) => (&rank.id, rank.state_version, kept(rank)),
+                Step::Filter { .. }
+                | Step::Project { .. }
+                | Step::WindowCombine(_)
+                | Step::GroupCombine(_)
+                | Step::RankCombine(_) => continue,
+            };
+            found.insert(id.as_str(), Stateful { state_version, feed: feed(), layout });
         }
     }
     found
@@ -137,9 +148,22 @@ fn written_version(plan: &Plan, operator: &str) -> u32 {
     versions.next().unwrap_or(0)
 }
 
-fn layout(aggregate: &WindowAggregate) -> String {
-    let group = aggregate.group_columns.iter().map(|column| column.data_type.to_string());
-    let calls = aggregate.aggregates.iter().map(|call| {
+/// What a ranking keeps a key: how many rows of what, in which order.
+fn kept(rank: &Rank) -> String {
+    let types =
+        |columns: &[Column]| columns.iter().map(|column| column.data_type.to_string()).collect::<Vec<_>>().join(", ");
+    let by = |by: &crate::OrderBy| {
+        let (way, nulls) = (if by.descending { " DESC" } else { "" }, if by.nulls_first { " NULLS FIRST" } else { "" });
+        format!("{}{way}{nulls}", by.data_type)
+    };
+    let order = rank.order.iter().map(by).collect::<Vec<_>>().join(", ");
+    let (limit, first) = (rank.limit, if rank.emits == Emits::First { ", once" } else { "" });
+    format!("{}; {limit} by {order}{first}: {}", types(&rank.partition_columns), types(&rank.kept_columns))
+}
+
+fn layout(group_columns: &[Column], aggregates: &[Aggregate]) -> String {
+    let group = group_columns.iter().map(|column| column.data_type.to_string());
+    let calls = aggregates.iter().map(|call| {
         let argument = call.argument_type.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string);
         let distinct = if call.distinct { "DISTINCT " } else { "" };
         format!("{:?}({distinct}{argument})", call.function).to_uppercase()
@@ -151,8 +175,8 @@ fn layout(aggregate: &WindowAggregate) -> String {
 mod tests {
     use super::*;
     use crate::{
-        Aggregate, AggregateFunction, Chain, Column, DataType, Format, RepartitionSource, Stage, TopicSink,
-        TopicSource, Window,
+        AggregateFunction, Chain, DataType, Format, RepartitionSource, Stage, TopicSink, TopicSource, Window,
+        WindowAggregate,
     };
 
     fn aggregate(id: &str) -> WindowAggregate {
@@ -182,6 +206,7 @@ mod tests {
             format: Format::Json,
             columns: vec![],
             key: vec![],
+            changes: crate::Changes::Append,
         })
     }
 

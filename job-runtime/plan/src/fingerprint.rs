@@ -64,6 +64,14 @@ fn strip_step(step: &mut Step) {
             aggregate.group_columns.iter_mut().for_each(|column| column.name.clear());
             aggregate.aggregates.iter_mut().for_each(|call| call.name.clear());
         }
+        Step::Rank(rank) | Step::RankCombine(rank) | Step::RankMerge(rank) => {
+            rank.partition_columns.iter_mut().chain(&mut rank.kept_columns).for_each(|column| column.name.clear());
+            rank.order.iter_mut().for_each(|by| by.name.clear());
+        }
+        Step::GroupAggregate(group) | Step::GroupCombine(group) | Step::GroupMerge(group) => {
+            group.group_columns.iter_mut().for_each(|column| column.name.clear());
+            group.aggregates.iter_mut().for_each(|call| call.name.clear());
+        }
     }
 }
 

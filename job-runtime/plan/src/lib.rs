@@ -17,19 +17,23 @@
 //! Ids come from meaning, not from position: an operator's id is a hash of what it computes and of all
 //! that lies before it, so that adding a statement does not rename the state of another.
 
+pub mod changelog;
 pub mod compare;
 mod display;
 pub mod expr;
 pub mod fingerprint;
 pub mod key;
 pub mod print;
+pub mod rank;
 mod rename;
 pub mod types;
 pub mod window;
 
 use serde::{Deserialize, Serialize};
 
+pub use changelog::{Changes, Emits, GroupAggregate};
 pub use expr::{BinaryOp, Expr, Literal};
+pub use rank::{OrderBy, Rank};
 pub use types::{Column, DataType, Schema};
 pub use window::Window;
 
@@ -170,6 +174,19 @@ pub enum Step {
     WindowCombine(WindowAggregate),
     /// The second half: merges what [`Step::WindowCombine`] sent.
     WindowMerge(WindowAggregate),
+    /// Groups rows without a window: the result of a group changes with its rows.
+    GroupAggregate(GroupAggregate),
+    /// The first half of a [`Step::GroupAggregate`] in another stage, as [`Step::WindowCombine`] is: its rows are the
+    /// group's columns, the greatest event time of the rows that were combined, and each aggregate's partial state.
+    GroupCombine(GroupAggregate),
+    /// The second half: merges what [`Step::GroupCombine`] sent.
+    GroupMerge(GroupAggregate),
+    /// Keeps the first rows of each key by an order.
+    Rank(Rank),
+    /// The first half of a [`Step::Rank`] in another stage: the first rows of each key between two epochs.
+    RankCombine(Rank),
+    /// The second half: the first ones of those that [`Step::RankCombine`] sent.
+    RankMerge(Rank),
 }
 
 /// A column that a projection computes.
@@ -339,6 +356,9 @@ pub struct TopicSink {
     pub columns: Vec<Column>,
     /// Positions of the record key's columns; empty: records without key.
     pub key: Vec<usize>,
+    /// What it is told of a result that changes.
+    #[serde(default, skip_serializing_if = "Changes::is_append")]
+    pub changes: Changes,
 }
 
 impl Plan {

@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use crate::{
-    Chain, Column, Expr, Input, Output, Plan, ProjectedColumn, RepartitionSource, Stage, Step, TopicSink, TopicSource,
-    Window, WindowAggregate,
+    Aggregate, Chain, Changes, Column, Emits, Expr, GroupAggregate, Input, OrderBy, Output, Plan, ProjectedColumn,
+    Rank, RepartitionSource, Stage, Step, TopicSink, TopicSource, Window, WindowAggregate,
 };
 
 /// The plan as an indented tree, one line a fact, with a newline at its end.
@@ -103,26 +103,54 @@ fn tree_chain(text: &mut String, chain: &Chain) {
             Step::Project { columns } => line(text, 2, &format!("project {}", projection(columns))),
             Step::WindowAggregate(aggregate) => {
                 line(text, 2, &format!("aggregate {} {}", aggregate.id, grouping(aggregate)));
-                tree_aggregates(text, aggregate);
+                tree_aggregates(text, &aggregate.aggregates);
                 tree_state(text, aggregate);
             }
             Step::WindowCombine(aggregate) => {
                 line(text, 2, &format!("combine for {} {}", aggregate.id, grouping(aggregate)));
-                tree_aggregates(text, aggregate);
+                tree_aggregates(text, &aggregate.aggregates);
             }
             Step::WindowMerge(aggregate) => {
                 line(text, 2, &format!("merge {} {}", aggregate.id, grouping(aggregate)));
-                tree_aggregates(text, aggregate);
+                tree_aggregates(text, &aggregate.aggregates);
                 tree_state(text, aggregate);
+            }
+            Step::GroupAggregate(group) => {
+                line(text, 2, &format!("aggregate {} by {}", group.id, names(&group.group_columns)));
+                tree_aggregates(text, &group.aggregates);
+                tree_group_state(text, group);
+            }
+            Step::GroupCombine(group) => {
+                line(text, 2, &format!("combine for {} by {}", group.id, names(&group.group_columns)));
+                tree_aggregates(text, &group.aggregates);
+            }
+            Step::Rank(rank) => {
+                line(text, 2, &ranking(&format!("rank {}", rank.id), rank));
+                tree_rank_state(text, rank);
+            }
+            Step::RankCombine(rank) => line(text, 2, &ranking(&format!("combine for {}", rank.id), rank)),
+            Step::RankMerge(rank) => {
+                line(text, 2, &ranking(&format!("merge {}", rank.id), rank));
+                tree_rank_state(text, rank);
+            }
+            Step::GroupMerge(group) => {
+                line(text, 2, &format!("merge {} by {}", group.id, names(&group.group_columns)));
+                tree_aggregates(text, &group.aggregates);
+                tree_group_state(text, group);
             }
         }
     }
     match &chain.output {
-        Output::Topic(TopicSink { table, topic, format, columns, key }) => {
+        Output::Topic(TopicSink { table, topic, format, columns, key, changes }) => {
             let names: Vec<&str> =
                 key.iter().filter_map(|at| columns.get(*at)).map(|column| column.name.as_str()).collect();
             let key = if names.is_empty() { "no key".to_owned() } else { format!("key {}", names.join(", ")) };
-            line(text, 2, &format!("writes {table} (topic {topic}, {}, {key})", format.name()));
+            let how = match changes {
+                Changes::Append => "writes",
+                Changes::Upsert => "upserts",
+                Changes::Log => "shows changes as",
+            };
+            line(text, 2, &format!("{how} {table} (topic {topic}, {}, {key})", format.name()));
         }
         Output::Repartition { operator, key, columns, format_version } => {
             let names: Vec<&str> =
@@ -138,13 +166,63 @@ fn tree_state(text: &mut String, aggregate: &WindowAggregate) {
     let (version, names) = (aggregate.state_version, group_names(aggregate));
     let pane = match aggregate.window {
         Window::Tumble { .. } => "window".to_owned(),
+        Window::Session { .. } => "session".to_owned(),
         window => format!("pane of {}", duration(window.pane_ms())),
     };
     line(text, 3, &format!("state v{version} by {names} and {pane}"));
 }
 
-fn tree_aggregates(text: &mut String, aggregate: &WindowAggregate) {
-    for call in &aggregate.aggregates {
+fn ranking(verb: &str, rank: &Rank) -> String {
+    let by = |by: &OrderBy| {
+        let nulls = match (by.descending, by.nulls_first) {
+            (false, false) => " NULLS LAST",
+            (true, true) => " NULLS FIRST",
+            _ => "",
+        };
+        format!("{}{}{nulls}", by.name, if by.descending { " DESC" } else { "" })
+    };
+    let order: Vec<String> = rank.order.iter().map(by).collect();
+    let rows = if rank.limit == 1 { "the first row".to_owned() } else { format!("the first {} rows", rank.limit) };
+    let whose = if rank.partition_columns.is_empty() {
+        "of all".to_owned()
+    } else {
+        format!("for each {}", names(&rank.partition_columns))
+    };
+    format!("{verb}: {rows} by {} {whose}", order.join(", "))
+}
+
+fn tree_rank_state(text: &mut String, rank: &Rank) {
+    let what = match rank.emits {
+        Emits::First => "gives a row once, when the watermark has passed its time",
+        Emits::Latest => "gives the rows that are first now and were not, once an epoch",
+        Emits::Changes => "gives the rows that are first now and were not, once an epoch, after those before them",
+    };
+    line(text, 3, what);
+    line(text, 3, &format!("keeps {}", names_and_types(&rank.kept_columns)));
+    let key = names(&rank.partition_columns);
+    line(text, 3, &format!("state v{} by {key}, {}", rank.state_version, kept_for(rank.state_ttl_ms, "key")));
+}
+
+fn kept_for(ttl_ms: Option<i64>, whose: &str) -> String {
+    ttl_ms.map_or_else(
+        || "kept for ever".to_owned(),
+        |ttl| format!("kept {} after a {whose}'s last record", duration(ttl)),
+    )
+}
+
+fn tree_group_state(text: &mut String, group: &GroupAggregate) {
+    let what = match group.emits {
+        Emits::First => "gives each group once, when it is new",
+        Emits::Latest => "gives the groups that changed, once an epoch",
+        Emits::Changes => "gives the groups that changed, once an epoch, after their rows before",
+    };
+    line(text, 3, what);
+    let kept = kept_for(group.state_ttl_ms, "group");
+    line(text, 3, &format!("state v{} by {}, {kept}", group.state_version, names(&group.group_columns)));
+}
+
+fn tree_aggregates(text: &mut String, aggregates: &[Aggregate]) {
+    for call in aggregates {
         line(text, 3, &format!("{} {}", call.name, call.data_type));
     }
 }
@@ -157,6 +235,12 @@ fn summary(step: &Step) -> String {
         Step::WindowAggregate(aggregate) => format!("aggregate {}", grouping(aggregate)),
         Step::WindowCombine(aggregate) => format!("combine {}", grouping(aggregate)),
         Step::WindowMerge(aggregate) => format!("merge {}", grouping(aggregate)),
+        Step::GroupAggregate(group) => format!("aggregate by {}", names(&group.group_columns)),
+        Step::GroupCombine(group) => format!("combine by {}", names(&group.group_columns)),
+        Step::GroupMerge(group) => format!("merge by {}", names(&group.group_columns)),
+        Step::Rank(rank) => ranking("rank", rank),
+        Step::RankCombine(rank) => ranking("combine", rank),
+        Step::RankMerge(rank) => ranking("merge", rank),
     }
 }
 
@@ -174,7 +258,11 @@ fn grouping(aggregate: &WindowAggregate) -> String {
 }
 
 fn group_names(aggregate: &WindowAggregate) -> String {
-    let names: Vec<&str> = aggregate.group_columns.iter().map(|column| column.name.as_str()).collect();
+    names(&aggregate.group_columns)
+}
+
+fn names(columns: &[Column]) -> String {
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
@@ -187,6 +275,7 @@ fn window(window: Window) -> String {
         Window::Cumulate { size_ms, step_ms, offset_ms } => {
             (format!("cumulating windows of {} by {}", duration(size_ms), duration(step_ms)), offset_ms)
         }
+        Window::Session { gap_ms } => (format!("sessions with gaps up to {}", duration(gap_ms)), 0),
     };
     if offset_ms == 0 { kind } else { format!("{kind} shifted by {}", duration(offset_ms)) }
 }

@@ -6,16 +6,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Input, Output, Plan, Stage, Step, WindowAggregate};
+use crate::{Input, Output, Plan, Stage, Step};
 
 impl Step {
-    /// The aggregation that it is (half of).
+    /// The id of the operator that it is (half of); `None` for steps that have none.
     #[must_use]
-    pub const fn aggregate(&self) -> Option<&WindowAggregate> {
+    pub const fn operator_id(&self) -> Option<&String> {
         match self {
             Self::WindowAggregate(aggregate) | Self::WindowCombine(aggregate) | Self::WindowMerge(aggregate) => {
-                Some(aggregate)
+                Some(&aggregate.id)
             }
+            Self::GroupAggregate(group) | Self::GroupCombine(group) | Self::GroupMerge(group) => Some(&group.id),
+            Self::Rank(rank) | Self::RankCombine(rank) | Self::RankMerge(rank) => Some(&rank.id),
+            Self::Filter { .. } | Self::Project { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn operator_id_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::WindowAggregate(aggregate) | Self::WindowCombine(aggregate) | Self::WindowMerge(aggregate) => {
+                Some(&mut aggregate.id)
+            }
+            Self::GroupAggregate(group) | Self::GroupCombine(group) | Self::GroupMerge(group) => Some(&mut group.id),
+            Self::Rank(rank) | Self::RankCombine(rank) | Self::RankMerge(rank) => Some(&mut rank.id),
             Self::Filter { .. } | Self::Project { .. } => None,
         }
     }
@@ -26,7 +40,7 @@ impl Plan {
     #[must_use]
     pub fn operator_ids(&self) -> BTreeSet<&str> {
         let steps = self.stages.iter().flat_map(|stage| &stage.chains).flat_map(|chain| &chain.steps);
-        steps.filter_map(Step::aggregate).map(|aggregate| aggregate.id.as_str()).collect()
+        steps.filter_map(Step::operator_id).map(String::as_str).collect()
     }
 
     /// The stages that read users' topics, with the topics' names in Kafka.
@@ -54,14 +68,7 @@ impl Plan {
                 rename(&mut source.from_stage);
             }
             for chain in &mut stage.chains {
-                for step in &mut chain.steps {
-                    if let Step::WindowAggregate(aggregate)
-                    | Step::WindowCombine(aggregate)
-                    | Step::WindowMerge(aggregate) = step
-                    {
-                        rename(&mut aggregate.id);
-                    }
-                }
+                chain.steps.iter_mut().filter_map(Step::operator_id_mut).for_each(rename);
                 if let Output::Repartition { operator, .. } = &mut chain.output {
                     rename(operator);
                 }

@@ -13,6 +13,9 @@
 //! ```
 //!
 //! Panes are `gcd(size, slide)` long, or a step. Where windows don't overlap, a pane is a window.
+//!
+//! Sessions are windows of another kind: where they begin and end is told by the rows of their group alone, so that they
+//! have no panes.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +50,12 @@ pub enum Window {
         step_ms: i64,
         /// Shift of the windows' starts from the Unix epoch, ms; 0 ≤ offset < size.
         offset_ms: i64,
+    },
+    /// Windows of each group by itself: rows that follow one another by no more than the gap are in one. A session begins
+    /// at its first row and ends a gap after its last one.
+    Session {
+        /// The longest time between two rows of a session that follow one another, ms; > 0.
+        gap_ms: i64,
     },
 }
 
@@ -94,10 +103,15 @@ impl Window {
                 Err(format!("a window of {size_ms} ms is longer than 100,000 years"))
             }
             Self::Cumulate { size_ms, .. } => fits(size_ms),
+            Self::Session { gap_ms } if gap_ms <= 0 => Err(format!("a session with a gap of {gap_ms} ms is none")),
+            Self::Session { gap_ms } if is_too_long(gap_ms) => {
+                Err(format!("a gap of {gap_ms} ms is longer than 100,000 years"))
+            }
+            Self::Session { .. } => Ok(()),
         }
     }
 
-    /// How long its panes are, ms.
+    /// How long its panes are, ms; of sessions, how long they are at least.
     #[must_use]
     pub const fn pane_ms(self) -> i64 {
         match self {
@@ -105,6 +119,7 @@ impl Window {
             Self::Hop { size_ms, slide_ms, .. } if slide_ms >= size_ms => size_ms,
             Self::Hop { size_ms, slide_ms, .. } => greatest_common_divisor(size_ms, slide_ms),
             Self::Cumulate { step_ms, .. } => step_ms,
+            Self::Session { gap_ms } => gap_ms,
         }
     }
 }
@@ -149,11 +164,19 @@ mod tests {
             (Window::Cumulate { size_ms: 10, step_ms: 0, offset_ms: 0 }, "are none"),
             (Window::Cumulate { size_ms: 10, step_ms: 5, offset_ms: 10 }, "are none"),
             (Window::Cumulate { size_ms: 200_000, step_ms: 1, offset_ms: 0 }, "panes of 1 ms"),
+            (Window::Session { gap_ms: 0 }, "is none"),
+            (Window::Session { gap_ms: -5 }, "is none"),
+            (Window::Session { gap_ms: i64::MAX }, "longer than"),
         ] {
             let error = window.check().expect_err(why);
             assert!(error.contains(why), "{window:?}: {error}");
         }
-        for window in [hop(10, 4), hop(10, 25), Window::Cumulate { size_ms: 12, step_ms: 4, offset_ms: 11 }] {
+        for window in [
+            hop(10, 4),
+            hop(10, 25),
+            Window::Cumulate { size_ms: 12, step_ms: 4, offset_ms: 11 },
+            Window::Session { gap_ms: 1 },
+        ] {
             assert_eq!(window.check(), Ok(()));
         }
     }

@@ -5,7 +5,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as DfColumn, Result as DfResult};
 use datafusion_expr::expr::{AggregateFunction as DfAggregate, AggregateFunctionParams};
 use datafusion_expr::{Case, Cast, Expr as DfExpr};
-use freshet_plan::{AggregateFunction, DataType};
+use freshet_plan::{AggregateFunction, DataType, Window};
 use sqlparser::ast::{Expr, Spanned};
 use sqlparser::tokenizer::Span;
 
@@ -22,7 +22,7 @@ use crate::walk::first;
 /// How rows are grouped.
 #[derive(Debug, Clone)]
 pub(crate) struct Grouping {
-    /// What is grouped by besides the window, in an order of its own: by text.
+    /// What is grouped by besides the window, if there is one, in an order of its own: by text.
     pub(crate) keys: Vec<Key>,
     /// What is computed, in an order of its own.
     pub(crate) aggregates: Vec<Call>,
@@ -96,14 +96,29 @@ impl Planner<'_> {
         having: Option<Bound>,
     ) -> Outcome<Relation> {
         let site = self.site;
+        if let Some(ranking) = &relation.ranking {
+            return Err(site
+                .error(ranking.span, "grouping rows by their ROW_NUMBER, or making them distinct, is not supported yet")
+                .help("write the numbered rows into a topic with one INSERT INTO, and read that topic with another job")
+                .into());
+        }
         if relation.grouping.is_some() {
             let span = outputs.first().map_or_else(|| site.whole(), |bound| bound.span);
+            if relation.window.is_none() {
+                return Err(site
+                    .error(span, "grouping a result that changes is not supported yet")
+                    .help("group by a window, or write one GROUP BY over the topic itself")
+                    .into());
+            }
             return Err(site
                 .error(span, "grouping what is grouped already is not supported yet")
                 .help("write the first aggregation to a topic with one INSERT INTO, and read that topic with another")
                 .into());
         }
-        let keys = self.keys(&relation, keys, &outputs)?;
+        let keys = match &relation.window {
+            Some(_) => self.keys(&relation, keys, &outputs)?,
+            None => self.only_keys(&relation, keys.iter())?,
+        };
         let bounds = || outputs.iter().chain(&having);
         let mut calls: Vec<Call> = Vec::new();
         for call in all(bounds().map(|bound| self.calls(bound, &relation)))?.into_iter().flatten() {
@@ -113,7 +128,8 @@ impl Planner<'_> {
             }
         }
         calls.sort_by(|a, b| a.text.cmp(&b.text));
-        let grouping = Grouping { output: output(&keys, &calls), keys, aggregates: calls };
+        let output = output(&keys, relation.window.is_some(), &calls);
+        let grouping = Grouping { output, keys, aggregates: calls };
         let over = Relation { grouping: Some(grouping), ..relation };
         let outputs = all(outputs.into_iter().zip(names).map(|(bound, name)| {
             Ok(RelationColumn {
@@ -133,11 +149,7 @@ impl Planner<'_> {
         let site = self.site;
         let place = || keys.first().or(outputs.first()).map_or_else(|| site.whole(), |bound| bound.span);
         let Some((_, window_span)) = &relation.window else {
-            let what = if keys.is_empty() { "an aggregate over the whole stream" } else { "GROUP BY without a window" };
-            return Err(site
-                .error(place(), format!("{what} is not supported yet: its result would never be final"))
-                .help("write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY …, window_start, window_end")
-                .into());
+            return Err(site.error(place(), "there is no window").into());
         };
         let is_window = |bound: &Bound, name: &str| matches!(&bound.raw, DfExpr::Column(column) if column.name == name);
         let missing: Vec<&str> = WINDOW_COLUMNS[..2]
@@ -155,17 +167,23 @@ impl Planner<'_> {
             return Err(site.error(span, message).help(format!("add {} to GROUP BY", missing.join(", "))).into());
         }
         let others = keys.iter().filter(|bound| !WINDOW_COLUMNS.iter().any(|(_, inner)| is_window(bound, inner)));
+        self.only_keys(relation, others)
+    }
+
+    /// Grouping expressions, each one once.
+    fn only_keys<'b>(&self, relation: &Relation, keys: impl Iterator<Item = &'b Bound>) -> Outcome<Vec<Key>> {
         let mut found: Vec<Key> = Vec::new();
-        for key in all(others.map(|bound| self.key(bound, relation)))? {
+        for key in all(keys.map(|bound| self.key(bound, relation)))? {
             if !found.iter().any(|known| known.value.raw == key.value.raw) {
                 found.push(key);
             }
         }
+        self.keys_of_sessions(relation, &found)?;
         found.sort_by(|a, b| a.text.cmp(&b.text));
         Ok(found)
     }
 
-    fn key(&self, bound: &Bound, relation: &Relation) -> Outcome<Key> {
+    pub(crate) fn key(&self, bound: &Bound, relation: &Relation) -> Outcome<Key> {
         let site = self.site;
         if columns_in(&bound.raw).iter().any(|name| name.starts_with('#')) {
             return Err(site
@@ -218,6 +236,12 @@ impl Planner<'_> {
         let Known::Aggregate(function) = functions::known(&name) else {
             return Err(error(format!("the aggregate {name} is not supported")).into());
         };
+        let in_order =
+            matches!(relation.window, Some((Window::Tumble { .. } | Window::Hop { .. } | Window::Cumulate { .. }, _)));
+        if function.is_ordered() && !in_order {
+            let message = format!("{} is supported in windows of TUMBLE, HOP and CUMULATE only", name.to_uppercase());
+            return Err(error(message).help("group by one of them, window_start and window_end").into());
+        }
         if !order_by.is_empty() || null_treatment.is_some() {
             return Err(error(format!("ORDER BY and IGNORE NULLS in {} are not supported", name.to_uppercase())).into());
         }
@@ -359,12 +383,13 @@ fn rebased(raw: DfExpr, grouping: &Grouping) -> DfResult<DfExpr> {
 }
 
 /// The rows that a grouping gives.
-fn output(keys: &[Key], calls: &[Call]) -> Fields {
+fn output(keys: &[Key], windowed: bool, calls: &[Call]) -> Fields {
     let keys = keys
         .iter()
         .enumerate()
         .map(|(at, key)| Field::new(format!("#key{at}"), to_arrow(&key.data_type), key.value.nullable));
-    let window = WINDOW_COLUMNS.iter().map(|(_, inner)| Field::new(*inner, WINDOW_TYPE, false));
+    let window = WINDOW_COLUMNS.iter().filter(|_| windowed);
+    let window = window.map(|(_, inner)| Field::new(*inner, WINDOW_TYPE, false));
     let calls = calls
         .iter()
         .enumerate()

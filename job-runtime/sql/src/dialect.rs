@@ -76,7 +76,8 @@ impl Dialect for FreshetDialect {
         true
     }
 
-    /// `TABLE t` as an argument of a window function.
+    /// `TABLE t` and `TABLE t PARTITION BY a` (or `(a, b)`) as an argument of a window function. The columns stand behind
+    /// the table in a tuple.
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let [table, name] = parser.peek_tokens_with_location();
         let is_table =
@@ -85,15 +86,53 @@ impl Dialect for FreshetDialect {
             return None;
         }
         parser.next_token();
-        let named = parser.parse_object_name(false).map(|name| {
+        let named = parser.parse_object_name(false).and_then(|name| {
             let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-            Expr::Prefixed {
-                prefix: Ident::with_span(table.span, "TABLE"),
-                value: Box::new(Expr::CompoundIdentifier(parts)),
-            }
+            let named = Expr::CompoundIdentifier(parts);
+            let value = match partition_columns(parser)? {
+                None => named,
+                Some(columns) => {
+                    Expr::Tuple(std::iter::once(named).chain(columns.into_iter().map(Expr::Identifier)).collect())
+                }
+            };
+            Ok(Expr::Prefixed { prefix: Ident::with_span(table.span, "TABLE"), value: Box::new(value) })
         });
         Some(named)
     }
+}
+
+/// `PARTITION BY a`, `PARTITION BY (a, b)`, or `PARTITION BY a, b` where `, DESCRIPTOR(…)` follows and says where the
+/// columns end.
+fn partition_columns(parser: &mut Parser<'_>) -> Result<Option<Vec<Ident>>, ParserError> {
+    if !parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        return Ok(None);
+    }
+    if parser.consume_token(&Token::LParen) {
+        let columns = parser.parse_comma_separated(Parser::parse_identifier)?;
+        parser.expect_token(&Token::RParen)?;
+        return Ok(Some(columns));
+    }
+    let mut columns = vec![parser.parse_identifier()?];
+    let word = |token: &Token| match token {
+        Token::Word(word) => Some(word.value.to_uppercase()),
+        _ => None,
+    };
+    let mut more = 0;
+    let ends_in_descriptor = loop {
+        let [comma, next] = [2 * more, 2 * more + 1].map(|at| parser.peek_nth_token(at).token);
+        match word(&next).filter(|_| comma == Token::Comma) {
+            Some(word) if word == "DESCRIPTOR" => break true,
+            Some(_) => more += 1,
+            None => break false,
+        }
+    };
+    if ends_in_descriptor {
+        for _ in 0..more {
+            parser.expect_token(&Token::Comma)?;
+            columns.push(parser.parse_identifier()?);
+        }
+    }
+    Ok(Some(columns))
 }
 
 /// One statement's tokens.

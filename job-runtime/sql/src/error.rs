@@ -124,6 +124,12 @@ impl<'a> Site<'a> {
         Span { start: first.start, end: spans.next_back().unwrap_or(first).end }
     }
 
+    /// What is written at `span`.
+    pub(crate) fn text(&self, span: Span) -> String {
+        let SqlSpan { start, end } = self.place(span);
+        self.sql.get(start.offset..end.offset).unwrap_or_default().to_owned()
+    }
+
     /// An error at `span`.
     pub(crate) fn error(&self, span: Span, message: impl Into<String>) -> SqlError {
         SqlError { span: self.place(span), message: message.into(), help: None }

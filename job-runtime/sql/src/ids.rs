@@ -11,14 +11,16 @@
 
 use std::collections::BTreeMap;
 
+use datafusion_expr::Expr as DfExpr;
 use freshet_plan::fingerprint::short_hash;
-use freshet_plan::{Expr, Window};
+use freshet_plan::{Emits, Expr, Window};
 use serde::Serialize;
 
 use crate::Table;
 use crate::aggregate::Grouping;
 use crate::bind::conjuncts;
 use crate::convert_expr::meaning;
+use crate::ranking::Ranking;
 use crate::sink::Statement;
 
 /// What an aggregation means.
@@ -27,11 +29,31 @@ struct Aggregation<'a> {
     topic: &'a str,
     time: &'a str,
     filters: Vec<Expr>,
-    window: Window,
+    window: Option<Window>,
     keys: Vec<(Expr, String)>,
     aggregates: Vec<AggregateMeaning>,
     /// Where its state lives: beside the topic's partitions, or by key in an internal topic's.
     by_topic_key: bool,
+}
+
+/// What a ranking means.
+#[derive(Serialize)]
+struct Numbering<'a> {
+    topic: &'a str,
+    filters: Vec<Expr>,
+    keys: Vec<(Expr, String)>,
+    order: Vec<OrderMeaning>,
+    limit: Option<u64>,
+    kept: Vec<Expr>,
+    is_final: bool,
+    by_topic_key: bool,
+}
+
+#[derive(Serialize)]
+struct OrderMeaning {
+    by: (Expr, String),
+    descending: bool,
+    nulls_first: bool,
 }
 
 #[derive(Serialize)]
@@ -49,7 +71,7 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// The id of the windowed aggregation of `statement`, which reads `table` and writes `sink`.
+    /// The id of the aggregation of `statement`, which reads `table` and writes `sink`.
     pub(crate) fn aggregation(
         &mut self,
         statement: &Statement,
@@ -59,16 +81,8 @@ impl Ids {
         by_topic_key: bool,
     ) -> Result<String, String> {
         let relation = &statement.relation;
-        let window = relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
-        let mut filters = Vec::new();
-        for filter in &relation.filters {
-            for part in conjuncts(&filter.raw) {
-                filters.push(meaning(part)?);
-            }
-        }
-        // The order of conditions does not change which rows they let through.
-        filters.sort_by_cached_key(|filter| short_hash(filter, 16));
-        filters.dedup();
+        let window = relation.window.as_ref().map(|(window, _)| *window);
+        let filters = filters(statement)?;
         let keys =
             grouping.keys.iter().map(|key| Ok::<_, String>((meaning(&key.value.raw)?, key.data_type.to_string())));
         let aggregates = grouping.aggregates.iter().map(|call| {
@@ -84,14 +98,52 @@ impl Ids {
         });
         let means = Aggregation {
             topic: &table.topic,
-            time: table.event_time.as_ref().map_or("", |event_time| &event_time.column),
+            // Without a window no time says which rows belong together.
+            time: table.event_time.as_ref().filter(|_| window.is_some()).map_or("", |event_time| &event_time.column),
             filters,
             window,
             keys: keys.collect::<Result<_, _>>()?,
             aggregates: aggregates.collect::<Result<_, _>>()?,
             by_topic_key,
         };
-        let id = format!("agg-{}", short_hash(&means, 8));
+        self.unique(format!("agg-{}", short_hash(&means, 8)), statement, sink)
+    }
+
+    /// The id of the ranking of `statement`, which keeps `leaves`.
+    pub(crate) fn ranking(
+        &mut self,
+        statement: &Statement,
+        ranking: &Ranking,
+        leaves: &[DfExpr],
+        emits: Emits,
+        (table, sink): (&Table, &Table),
+        by_topic_key: bool,
+    ) -> Result<String, String> {
+        let keys =
+            ranking.keys.iter().map(|key| Ok::<_, String>((meaning(&key.value.raw)?, key.data_type.to_string())));
+        let order = ranking.order.iter().map(|order| {
+            Ok::<_, String>(OrderMeaning {
+                by: (meaning(&order.value.raw)?, order.data_type.to_string()),
+                descending: order.descending,
+                nulls_first: order.nulls_first,
+            })
+        });
+        let means = Numbering {
+            topic: &table.topic,
+            filters: filters(statement)?,
+            keys: keys.collect::<Result<_, _>>()?,
+            order: order.collect::<Result<_, _>>()?,
+            limit: ranking.limit,
+            kept: leaves.iter().map(meaning).collect::<Result<_, _>>()?,
+            is_final: emits == Emits::First,
+            by_topic_key,
+        };
+        self.unique(format!("rank-{}", short_hash(&means, 8)), statement, sink)
+    }
+
+    /// `id`, with a second part where it is given already.
+    fn unique(&mut self, id: String, statement: &Statement, sink: &Table) -> Result<String, String> {
+        let relation = &statement.relation;
         if !self.given.contains_key(&id) {
             self.given.insert(id.clone(), 0);
             return Ok(id);
@@ -105,6 +157,19 @@ impl Ids {
         // A statement that is there twice, word for word.
         Ok(if *times == 1 { second } else { format!("{second}-{times}") })
     }
+}
+
+/// The conditions on rows. Their order does not change which rows they let through.
+fn filters(statement: &Statement) -> Result<Vec<Expr>, String> {
+    let mut filters = Vec::new();
+    for filter in &statement.relation.filters {
+        for part in conjuncts(&filter.raw) {
+            filters.push(meaning(part)?);
+        }
+    }
+    filters.sort_by_cached_key(|filter| short_hash(filter, 16));
+    filters.dedup();
+    Ok(filters)
 }
 
 /// The id of the stage that reads `table`'s topic: its name for people, and a hash of the topic.

@@ -16,9 +16,12 @@
 //! `INSERT INTO t [(columns)] SELECT … FROM …` statements, separated by `;`, in Flink SQL's spelling. FROM is one
 //! table, a derived table or a common table expression over one, or an event-time window over one:
 //! `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` or, shorter, `TUMBLE(t, ts, INTERVAL '10 seconds')`,
-//! and HOP and CUMULATE in the same forms.
+//! and HOP and CUMULATE in the same forms; `SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)`.
 //! A window adds the columns `window_start`, `window_end` and `window_time` (TIMESTAMP(3)); its rows are grouped by
 //! the first two and by any expressions, with COUNT, SUM, MIN, MAX and AVG, each with DISTINCT and FILTER.
+//!
+//! Rows can be grouped without a window, too, and SELECT DISTINCT is such a grouping; ROW_NUMBER with a bound keeps the
+//! first rows of each key (`ranking`). See `updating` for where a result that changes may go.
 //!
 //! [`plan_query`] reads one SELECT of the same SQL without INSERT INTO, for `freshet query`.
 //!
@@ -52,17 +55,20 @@ mod lengths;
 mod names;
 mod patterns;
 mod query;
+mod ranking;
 mod refuse;
 mod refuse_expr;
 mod relation;
 mod respell;
 mod select;
+mod sessions;
 mod sink;
 mod stages;
+mod updating;
 mod walk;
 mod windows;
 
-use freshet_plan::{Column, EventTime, Format, Plan};
+use freshet_plan::{Changes, Column, EventTime, Format, Plan};
 
 pub use error::{SqlError, SqlPosition, SqlSpan};
 pub use query::{Query, RESULT};
@@ -110,11 +116,14 @@ pub struct Table {
 pub struct PlanOptions {
     /// Partitions of internal topics; fixed for a lineage.
     pub max_parallelism: u32,
+    /// How long the state of a key is kept at least after its last record, ms of event time, by operators that would
+    /// keep it for ever; `None` for ever.
+    pub state_ttl_ms: Option<i64>,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { max_parallelism: 64 }
+        Self { max_parallelism: 64, state_ttl_ms: None }
     }
 }
 
@@ -180,11 +189,46 @@ fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Pla
                 columns: columns.clone(),
                 query: query.into(),
             });
-            error::all(parts.map(|parts| planner.insert(text.index, parts)))
+            let statements = error::all(parts.map(|parts| planner.insert(text.index, parts)))?;
+            if statements.len() > 1 && statements.iter().any(|statement| statement.changes == Changes::Upsert) {
+                let message = "GROUPING SETS, ROLLUP and CUBE need a window: without one the results of one set would replace another's";
+                return Err(site.error(site.whole(), message).help("write one INSERT INTO for each grouping").into());
+            }
+            Ok(statements)
         };
         both(refused, parts.and_then(insert)).map(|((), statements)| statements)
     }))?;
-    staged(catalog, &statements.concat(), options, sql, &texts)
+    let statements = statements.concat();
+    no_further_reading(catalog, &statements, sql, &texts)?;
+    staged(catalog, &statements, options, sql, &texts)
+}
+
+/// Refuses a statement that reads what another one writes as a result that changes.
+fn no_further_reading(
+    catalog: &Catalog,
+    statements: &[Statement],
+    sql: &str,
+    texts: &[dialect::StatementText],
+) -> Outcome<()> {
+    let topic = |at: usize| catalog.tables.get(at).map(|table| table.topic.as_str());
+    let updated = |source: usize| {
+        statements.iter().any(|writer| writer.changes == Changes::Upsert && topic(writer.sink) == topic(source))
+    };
+    error::all(statements.iter().map(|reader| {
+        if !updated(reader.relation.source) {
+            return Ok(());
+        }
+        let tokens = texts.iter().find(|text| text.index == reader.index).map_or(&[][..], |text| &text.tokens);
+        let site = Site::new(sql, tokens);
+        let name = catalog.tables.get(reader.relation.source).map_or("", |table| table.name.as_str());
+        let message = format!(
+            "`{name}` is written by another statement as a result that changes; reading such a result further is not \
+             supported yet"
+        );
+        let help = "read the topic that the other statement reads, or let it write a final result: group by a window";
+        Err(site.error(site.whole(), message).help(help).into())
+    }))
+    .map(|_| ())
 }
 
 /// The stages of bound statements; `texts` are theirs, by which a mistake of the planner's is shown.

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 
 use arrow_schema::DataType as ArrowType;
 use datafusion_expr::Expr as DfExpr;
-use freshet_plan::{Column, DataType, Format, Plan};
+use freshet_plan::changelog::OP_COLUMN;
+use freshet_plan::{Changes, Column, DataType, Format, Plan};
 use sqlparser::ast::{Expr, LimitClause, Query as QuerySyntax, Statement as Syntax, Value};
 
 use crate::arrow_types::from_arrow;
@@ -29,7 +30,8 @@ pub const RESULT: &str = "result";
 pub struct Query {
     /// One statement, which writes [`RESULT`].
     pub plan: Plan,
-    /// What its rows are, in the order of the SELECT list. Every name is there once.
+    /// What its rows are, in the order of the SELECT list; where rows are replaced by later ones, behind their kinds
+    /// ([`OP_COLUMN`]). Every name is there once.
     pub columns: Vec<Column>,
     /// After how many rows it ends, where it says `LIMIT n`.
     pub limit: Option<u64>,
@@ -54,17 +56,24 @@ pub(crate) fn plan(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outco
     let relation = planner.query(*query, &Vec::new())?;
     planner.no_bare_window(&relation)?;
     let outputs = all(relation.columns.iter().map(|column| output(&site, column)))?;
-    let names = distinct(relation.columns.iter().map(|column| column.name.as_str()));
+    let source = &catalog.tables[relation.source];
+    let changes = if relation.updates(source) { Changes::Log } else { Changes::Append };
+    // A row's kind comes first, and is called what it is called.
+    let op = (changes == Changes::Log).then_some(OP_COLUMN);
+    let names = distinct(op.into_iter().chain(relation.columns.iter().map(|column| column.name.as_str())));
     let (columns, exprs): (Vec<Column>, Vec<DfExpr>) = names
         .into_iter()
+        .skip(op.into_iter().count())
         .zip(outputs)
         .map(|(name, (data_type, required, expr))| (Column { name, data_type, required }, expr))
         .unzip();
-    let statement = Statement { index: text.index, relation, sink: catalog.tables.len(), outputs: exprs };
+    planner.ranking_is_bounded(&relation, &exprs)?;
+    let statement = Statement { index: text.index, relation, sink: catalog.tables.len(), outputs: exprs, changes };
     let mut with_result = catalog.clone();
     with_result.tables.push(result_table(columns.clone()));
     let plan = staged(&with_result, &[statement], options, sql, &texts)?;
-    Ok(Query { plan, columns, limit })
+    let op = op.map(|name| Column::required(name, DataType::String));
+    Ok(Query { plan, columns: op.into_iter().chain(columns).collect(), limit })
 }
 
 fn result_table(columns: Vec<Column>) -> Table {

@@ -5,7 +5,7 @@
 //! being overlooked.
 
 use sqlparser::ast::{
-    Function, FunctionArg, FunctionArgumentList, FunctionArguments, GroupByExpr, GroupByWithModifier, Insert,
+    Distinct, Function, FunctionArg, FunctionArgumentList, FunctionArguments, GroupByExpr, GroupByWithModifier, Insert,
     ObjectName, OnInsert, Query, Select, SetExpr, SetOperator, Spanned, Statement, TableObject, With,
 };
 use sqlparser::tokenizer::Span;
@@ -255,7 +255,9 @@ pub(crate) fn select(site: &Site<'_>, select: &Select) -> Outcome<()> {
     } = select;
     let mut refusals = Refusals::new(site);
     refusals.clause(!optimizer_hints.is_empty(), &["SELECT"], "leave hints out");
-    refusals.clause(distinct.is_some(), &["DISTINCT"], "to remove repetitions, write GROUP BY over a window");
+    if let Some(Distinct::On(_)) = distinct {
+        refusals.clause(true, &["DISTINCT", "ON"], "write SELECT DISTINCT, or GROUP BY");
+    }
     refusals.clause(select_modifiers.is_some(), &["SELECT"], "leave modifiers of SELECT out");
     refusals.clause(top.is_some(), &["TOP"], "a stream has no end; leave it out");
     refusals.clause(exclude.is_some(), &["EXCLUDE"], "list the columns");

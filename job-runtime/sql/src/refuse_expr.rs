@@ -201,11 +201,12 @@ impl Checker<'_> {
             self.refuse(name_span, &format!("this way to call {upper}"), "write name(arguments)");
         }
         if over.is_some() {
-            self.refuse(
-                name_span,
-                &format!("{upper} … OVER (a window function)"),
-                "group by an event-time window instead",
-            );
+            let help = if upper == "ROW_NUMBER" {
+                "write ROW_NUMBER() OVER (…) AS rn as a column by itself, and WHERE rn <= 3 around it"
+            } else {
+                "group by an event-time window instead"
+            };
+            self.refuse(name_span, &format!("{upper} … OVER (a window function) here"), help);
             return;
         }
         if !within_group.is_empty() {

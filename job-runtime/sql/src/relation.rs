@@ -13,8 +13,9 @@ use sqlparser::tokenizer::Span;
 use crate::aggregate::Grouping;
 use crate::arrow_types::to_arrow;
 use crate::bind::fields;
-use crate::error::{Outcome, Site};
+use crate::error::{Outcome, Site, all};
 use crate::names::{Found, look_up, suggestion};
+use crate::ranking::Ranking;
 use crate::refuse::{self, Refusals};
 use crate::select::Planner;
 use crate::windows::{self, WindowCall};
@@ -60,9 +61,13 @@ pub(crate) struct Relation {
     pub(crate) filters: Vec<Typed>,
     /// The window, and where it was written.
     pub(crate) window: Option<(Window, Span)>,
+    /// What a window of sessions is made by: rows with different values are never in one.
+    pub(crate) partition: Vec<Typed>,
     /// How rows are grouped; `having` and `columns` are then over its output.
     pub(crate) grouping: Option<Grouping>,
-    /// Conditions on the groups.
+    /// How rows are numbered, if they are not grouped; `having` and `columns` are then over `base` with the number.
+    pub(crate) ranking: Option<Ranking>,
+    /// Conditions on the groups, or on numbered rows.
     pub(crate) having: Vec<Typed>,
     pub(crate) columns: Vec<RelationColumn>,
 }
@@ -80,7 +85,9 @@ impl Relation {
             base,
             filters: Vec::new(),
             window: None,
+            partition: Vec::new(),
             grouping: None,
+            ranking: None,
             having: Vec::new(),
         }
     }
@@ -260,15 +267,18 @@ impl Planner<'_> {
     }
 
     fn windowed(&self, name: &ObjectName, args: &[sqlparser::ast::FunctionArg], named: &Named) -> Outcome<Relation> {
-        if !windows::is_window(name) {
+        let WindowCall { table, partition, time, window, span } = windows::window_call(self.site, name, args)?;
+        let mut relation = self.by_name(&table, named)?;
+        if relation.ranking.is_some() {
             return Err(self
                 .site
-                .error(name.span(), format!("there is no table function `{name}`"))
-                .help("there are TUMBLE, HOP and CUMULATE: write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)")
+                .error(
+                    table.span,
+                    format!("a window over numbered rows, as `{table}` gives them, is not supported yet"),
+                )
+                .help("write one of both into a topic with one INSERT INTO, and read that topic with another job")
                 .into());
         }
-        let WindowCall { table, time, window, span } = windows::window_call(self.site, name, args)?;
-        let mut relation = self.by_name(&table, named)?;
         if relation.window.is_some() || relation.grouping.is_some() {
             return Err(self
                 .site
@@ -288,6 +298,7 @@ impl Planner<'_> {
                 ))
                 .into());
         }
+        relation.partition = all(partition.iter().map(|column| self.partition_column(&relation, &table, column)))?;
         let window_fields = WINDOW_COLUMNS.map(|(_, inner)| Field::new(inner, WINDOW_TYPE, false));
         relation.base = fields(relation.base.iter().map(|field| field.as_ref().clone()).chain(window_fields.clone()));
         for ((outer, _), field) in WINDOW_COLUMNS.iter().zip(&window_fields) {
@@ -295,6 +306,19 @@ impl Planner<'_> {
         }
         relation.window = Some((window, span));
         Ok(relation)
+    }
+
+    /// A column behind PARTITION BY.
+    fn partition_column(&self, relation: &Relation, table: &Ident, column: &Ident) -> Outcome<Typed> {
+        let names = || relation.columns.iter().map(|column| column.name.as_str());
+        if let Found::One(at) = look_up(column, names()) {
+            return Ok(Typed { span: column.span, ..relation.columns[at].value.clone() });
+        }
+        let help = match suggestion(&column.value, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its columns are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        Err(self.site.error(column.span, format!("`{table}` has no column `{}`", column.value)).help(help).into())
     }
 
     /// Windows go by the topic's event time and by nothing else.

@@ -2,8 +2,8 @@
 
 use datafusion_expr::ExprSchemable;
 use sqlparser::ast::{
-    Cte, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, TableAlias,
-    Value, WildcardAdditionalOptions, With,
+    Cte, Distinct, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
+    TableAlias, Value, WildcardAdditionalOptions, With,
 };
 use sqlparser::tokenizer::Span;
 
@@ -14,6 +14,7 @@ use crate::bind::{Binder, Bound, MAX_SIZE, as_column, columns_in, schema_of, siz
 use crate::convert_expr::{convert, not_a_column};
 use crate::error::{Outcome, Site, all, both};
 use crate::names::{Found, Scope, look_up};
+use crate::ranking;
 use crate::refuse;
 use crate::refuse_expr;
 use crate::relation::{Named, Relation, RelationColumn, Typed};
@@ -75,7 +76,18 @@ impl Planner<'_> {
 
         let items = self.items(&select.projection, &relation)?;
         let bind = |expr: &Expr| self.bind(&scope, &relation, expr);
-        let outputs = all(items.iter().map(|item| bind(&item.expr)));
+        let numbering = items.iter().position(|item| ranking::row_number(&item.expr).is_some());
+        let ranking = numbering.and_then(|at| ranking::row_number(&items[at].expr)).map(|function| {
+            let more = items.iter().filter(|item| ranking::row_number(&item.expr).is_some()).count() > 1;
+            let others = more || !group_by.is_empty() || select.having.is_some() || select.distinct.is_some();
+            ranking::alone(self.site, function.name.span(), others)?;
+            self.ranking(function, &relation, &bind)
+        });
+        let ranking = ranking.transpose()?;
+        let outputs = all(items.iter().enumerate().map(|(at, item)| match numbering {
+            Some(numbering) if numbering == at => Ok(ranking::number(&item.expr)),
+            _ => bind(&item.expr),
+        }));
         let condition =
             select.selection.as_ref().map(|expr| self.no_aggregates(expr, "WHERE").and_then(|()| bind(expr)));
         let condition = condition.transpose();
@@ -87,7 +99,9 @@ impl Planner<'_> {
         let having = select.having.as_ref().map(|expr| bind(&with_aliases(expr, &items, &scope))).transpose();
         let ((outputs, condition), (keys, having)) = both(both(outputs, condition), both(keys, having))?;
 
-        if let Some(condition) = condition {
+        if let Some(condition) = condition.as_ref().filter(|_| relation.ranking.is_some()) {
+            relation = self.bounded(relation, condition)?;
+        } else if let Some(condition) = condition {
             let condition = self.condition(&condition, &relation, "WHERE")?;
             if relation.grouping.is_none() && columns_in(&condition.raw).iter().any(|name| name.starts_with('#')) {
                 return Err(self
@@ -99,9 +113,16 @@ impl Planner<'_> {
                     .help("put the condition into HAVING")
                     .into());
             }
+            self.before_sessions(&condition, &relation)?;
             if relation.grouping.is_some() { &mut relation.having } else { &mut relation.filters }.push(condition);
         }
 
+        if let Some(ranking) = ranking {
+            relation = relation.numbered(ranking);
+        }
+        if matches!(select.distinct, Some(Distinct::Distinct)) {
+            return self.distinct(relation, &items, outputs, &keys, having.as_ref());
+        }
         let grouped = !keys.is_empty() || outputs.iter().chain(&having).any(|bound| has_aggregate(&bound.raw));
         if grouped {
             return self.group(
@@ -123,6 +144,28 @@ impl Planner<'_> {
             Ok(RelationColumn { name: item.name.clone(), value: self.typed(bound, &relation)? })
         }))?;
         Ok(Relation { columns, ..relation })
+    }
+
+    /// SELECT DISTINCT: what is grouped by all that is selected.
+    fn distinct(
+        &self,
+        relation: Relation,
+        items: &[Item],
+        outputs: Vec<Bound>,
+        keys: &[Bound],
+        having: Option<&Bound>,
+    ) -> Outcome<Relation> {
+        let aggregated = outputs.iter().find(|bound| has_aggregate(&bound.raw));
+        if let Some(grouped) = keys.first().or(aggregated).or(having) {
+            return Err(self
+                .site
+                .error(grouped.span, "SELECT DISTINCT together with GROUP BY or aggregates is not supported")
+                .help("leave DISTINCT out: each group has one row")
+                .into());
+        }
+        let again = |bound: &Bound| Bound { raw: bound.raw.clone(), syntax: bound.syntax.clone(), span: bound.span };
+        let keys: Vec<Bound> = outputs.iter().map(again).collect();
+        self.group(relation, &items.iter().map(|item| item.name.clone()).collect::<Vec<_>>(), outputs, &keys, None)
     }
 
     /// Refuses what can't stand in an expression, and binds the rest over what `relation`'s columns stand for.

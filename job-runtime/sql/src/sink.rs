@@ -6,7 +6,7 @@
 use arrow_schema::{DataType as ArrowType, Fields};
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::{BinaryExpr, Cast, Expr as DfExpr, ExprSchemable, Operator};
-use freshet_plan::{Column, DataType};
+use freshet_plan::{Changes, Column, DataType};
 use sqlparser::ast::{Ident, ObjectName, Query, Spanned};
 
 use crate::arrow_types::{from_arrow, to_arrow};
@@ -17,6 +17,7 @@ use crate::names::{Found, look_up, suggestion};
 use crate::refuse::InsertParts;
 use crate::relation::{Relation, RelationColumn, find_table, unknown_table};
 use crate::select::Planner;
+use crate::updating;
 
 /// A statement that is bound: what it reads and gives, and where that goes.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub(crate) struct Statement {
     pub(crate) sink: usize,
     /// What goes into each of that table's columns.
     pub(crate) outputs: Vec<DfExpr>,
+    /// How that table is told of changes.
+    pub(crate) changes: Changes,
 }
 
 impl Planner<'_> {
@@ -69,7 +72,10 @@ impl Planner<'_> {
             }
             None => null(&column.data_type).map_err(|message| self.site.error(table.span(), message).into()),
         }))?;
-        Ok(Statement { index, relation, sink, outputs })
+        self.ranking_is_bounded(&relation, &outputs)?;
+        let source = &self.catalog.tables[relation.source];
+        let changes = updating::changes(self.site, table.span(), (&relation, source), target, &outputs)?;
+        Ok(Statement { index, relation, sink, outputs, changes })
     }
 
     /// Refuses a window whose rows are not grouped.
@@ -252,7 +258,7 @@ const fn is_number(data_type: &DataType) -> bool {
 ///
 /// A DECIMAL of 38 digits is what sums give: its precision says nothing about its values. It goes into any DECIMAL
 /// that keeps its fraction; a value that does not fit stops the job, and never becomes another.
-fn is_wider(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn is_wider(from: &DataType, to: &DataType) -> bool {
     use DataType::{BigInt, Date, Decimal, Double, Float, Int, SmallInt, Timestamp, TimestampLtz, TinyInt};
     let digits = |data_type: &DataType| match data_type {
         TinyInt => Some(3),

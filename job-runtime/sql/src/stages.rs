@@ -5,6 +5,9 @@
 //! combined per group where they are read, sent through an internal topic that is partitioned by the group, and
 //! merged in a stage of their own.
 
+mod ranking;
+mod updating;
+
 use std::collections::BTreeSet;
 
 use datafusion_common::DFSchema;
@@ -14,10 +17,11 @@ use freshet_plan::{
     TopicSink, TopicSource, Window, WindowAggregate,
 };
 
-use crate::aggregate::Grouping;
+use crate::aggregate::{Grouping, Key};
 use crate::bind::columns_in;
 use crate::convert_expr::{Place, convert};
 use crate::ids::{Ids, source_stage};
+use crate::ranking::ROW_NUMBER;
 use crate::relation::WINDOW_COLUMNS;
 use crate::sink::Statement;
 use crate::{Catalog, PlanOptions, Table};
@@ -54,7 +58,8 @@ pub(crate) fn plan(catalog: &Catalog, statements: &[Statement], options: &PlanOp
         let mut chains = Vec::new();
         let mut later = Vec::new();
         for statement in readers {
-            let builder = Builder { table, sink: &catalog.tables[statement.sink], statement, columns: &columns };
+            let sink = &catalog.tables[statement.sink];
+            let builder = Builder { table, sink, statement, columns: &columns, options };
             let (chain, merging) =
                 builder.build(&mut ids, &id).map_err(|message| Mistake { statement: statement.index, message })?;
             chains.push(chain);
@@ -92,9 +97,16 @@ fn needed(statement: &Statement, table: &Table) -> BTreeSet<String> {
     match &relation.grouping {
         Some(grouping) => {
             names.extend(inputs(grouping).iter().flat_map(|expr| columns_in(expr)));
-            names.extend(table.event_time.as_ref().map(|event_time| event_time.column.clone()));
+            let event_time = table.event_time.as_ref().filter(|_| relation.window.is_some());
+            names.extend(event_time.map(|event_time| event_time.column.clone()));
         }
         None => names.extend(statement.outputs.iter().flat_map(columns_in)),
+    }
+    if let Some(ranking) = &relation.ranking {
+        let keys = ranking.keys.iter().map(|key| &key.value);
+        let values = keys.chain(ranking.order.iter().map(|order| &order.value)).chain(&relation.having);
+        names.extend(values.flat_map(|value| columns_in(&value.expr)));
+        names.remove(ROW_NUMBER);
     }
     names
 }
@@ -131,6 +143,16 @@ struct Builder<'a> {
     sink: &'a Table,
     statement: &'a Statement,
     columns: &'a [Column],
+    options: &'a PlanOptions,
+}
+
+/// Where a grouping finds what it needs, in the rows before it.
+struct Grouped {
+    /// The position of the time, where one was asked for.
+    time: Option<usize>,
+    group: Vec<usize>,
+    group_columns: Vec<Column>,
+    aggregates: Vec<Aggregate>,
 }
 
 impl Builder<'_> {
@@ -150,10 +172,16 @@ impl Builder<'_> {
         for filter in &relation.filters {
             steps.push(Step::Filter { predicate: layout.convert(&filter.expr, &schema)? });
         }
+        if let Some(ranking) = &relation.ranking {
+            return self.rank(ranking, ids, stage, (steps, &layout, &schema));
+        }
         let Some(grouping) = &relation.grouping else {
             steps.push(self.outputs(&layout, &schema)?);
             return Ok((self.chain(steps, self.topic()), None));
         };
+        if let Some(emits) = self.statement.emits(self.table) {
+            return self.group(grouping, emits, ids, stage, (steps, &layout, &schema));
+        }
         let by_topic_key = self.is_by_topic_key(grouping);
         let id = ids.aggregation(self.statement, grouping, self.table, self.sink, by_topic_key)?;
         let aggregate = self.aggregate(id, grouping, &mut steps, &layout, &schema)?;
@@ -202,8 +230,12 @@ impl Builder<'_> {
 
     /// Whether all rows of a group are in one partition of the topic: its key, if it is trusted, is among the keys.
     fn is_by_topic_key(&self, grouping: &Grouping) -> bool {
+        self.is_by_key(&grouping.keys)
+    }
+
+    fn is_by_key(&self, keys: &[Key]) -> bool {
         let is_key = |name: &String| {
-            grouping.keys.iter().any(|key| matches!(&key.value.raw, DfExpr::Column(column) if column.name == *name))
+            keys.iter().any(|key| matches!(&key.value.raw, DfExpr::Column(column) if column.name == *name))
         };
         self.table.key_trusted && !self.table.key.is_empty() && self.table.key.iter().all(is_key)
     }
@@ -224,8 +256,32 @@ impl Builder<'_> {
             .map(|event_time| event_time.column.clone())
             .ok_or("a window without event time")?;
         let time = DfExpr::Column(datafusion_common::Column::new_unqualified(time));
+        let Grouped { time, group, group_columns, aggregates } =
+            self.grouped(Some(&time), grouping, steps, layout, schema)?;
+        let window =
+            self.statement.relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
+        Ok(WindowAggregate {
+            id,
+            window,
+            time_column: time.ok_or("a window without time")?,
+            group,
+            group_columns,
+            aggregates,
+            state_version: AGGREGATE_STATE_VERSION,
+        })
+    }
+
+    /// What a grouping, and the time if one is wanted, need, after a projection onto it where that is more than columns.
+    fn grouped(
+        &self,
+        time: Option<&DfExpr>,
+        grouping: &Grouping,
+        steps: &mut Vec<Step>,
+        layout: &Layout,
+        schema: &DFSchema,
+    ) -> Result<Grouped, String> {
         let mut exprs: Vec<&DfExpr> = Vec::new();
-        for expr in std::iter::once(&time).chain(inputs(grouping)) {
+        for expr in time.into_iter().chain(inputs(grouping)) {
             if !exprs.contains(&expr) {
                 exprs.push(expr);
             }
@@ -270,17 +326,8 @@ impl Builder<'_> {
                 data_type: call.data_type.clone(),
             })
         });
-        let window =
-            self.statement.relation.window.as_ref().map(|(window, _)| *window).ok_or("a grouping without a window")?;
-        Ok(WindowAggregate {
-            id,
-            window,
-            time_column: position(&time)?,
-            group,
-            group_columns,
-            aggregates: aggregates.collect::<Result<_, _>>()?,
-            state_version: AGGREGATE_STATE_VERSION,
-        })
+        let aggregates = aggregates.collect::<Result<_, _>>()?;
+        Ok(Grouped { time: time.map(position).transpose()?, group, group_columns, aggregates })
     }
 
     /// HAVING and the projection onto the sink.
@@ -315,6 +362,7 @@ impl Builder<'_> {
             format: self.sink.format,
             columns: self.sink.columns.clone(),
             key: self.sink.key.iter().filter_map(position).collect(),
+            changes: self.statement.changes,
         })
     }
 }
@@ -338,13 +386,14 @@ fn schema(columns: &arrow_schema::Fields) -> Result<DFSchema, String> {
 }
 
 /// The rows of an internal topic: the group, the start of its pane (which is `window_start` where windows don't
-/// overlap; where they do, the end of the first window that counts them follows), and the partial state of each
+/// overlap; where they do, the end of the first window that counts them follows; of sessions start and end), and the partial state of each
 /// aggregate in the operator's own encoding.
 fn internal_columns(aggregate: &WindowAggregate) -> Vec<Column> {
     let mut columns = aggregate.group_columns.clone();
     let times = match aggregate.window {
         Window::Hop { size_ms, slide_ms, .. } if slide_ms < size_ms => &["pane_start", "first_end"][..],
         Window::Cumulate { .. } => &["pane_start"],
+        Window::Session { .. } => &[WINDOW_COLUMNS[0].0, WINDOW_COLUMNS[1].0],
         Window::Tumble { .. } | Window::Hop { .. } => &[WINDOW_COLUMNS[0].0],
     };
     columns.extend(times.iter().map(|name| Column::required(*name, DataType::Timestamp(3))));

@@ -1,4 +1,5 @@
-//! Window table functions: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` and `TUMBLE(t, ts, …)`.
+//! Window table functions: `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))` and `TUMBLE(t, ts, …)`;
+//! sessions are made by columns: `SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)`.
 
 use freshet_plan::Window;
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned};
@@ -12,6 +13,8 @@ use crate::{functions, refuse};
 pub(crate) struct WindowCall {
     /// The table's name, its last part.
     pub(crate) table: Ident,
+    /// The columns whose values have sessions of their own.
+    pub(crate) partition: Vec<Ident>,
     /// The column by which rows are put into windows.
     pub(crate) time: Ident,
     /// The windows.
@@ -26,6 +29,7 @@ enum Kind {
     Tumble,
     Hop,
     Cumulate,
+    Session,
 }
 
 impl Kind {
@@ -34,6 +38,7 @@ impl Kind {
             "tumble" => Self::Tumble,
             "hop" => Self::Hop,
             "cumulate" => Self::Cumulate,
+            "session" => Self::Session,
             _ => return None,
         })
     }
@@ -43,15 +48,25 @@ impl Kind {
             Self::Tumble => "TUMBLE",
             Self::Hop => "HOP",
             Self::Cumulate => "CUMULATE",
+            Self::Session => "SESSION",
         }
     }
 
-    /// Its arguments, in the order in which they are given by position; the last one may be left out.
+    /// Its arguments, in the order in which they are given by position; an OFFSET may be left out.
     const fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Tumble => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
             Self::Hop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
             Self::Cumulate => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
+            Self::Session => &["DATA", "TIMECOL", "GAP"],
+        }
+    }
+
+    /// How many of them must be given.
+    const fn least(self) -> usize {
+        match self {
+            Self::Session => self.arguments().len(),
+            _ => self.arguments().len() - 1,
         }
     }
 
@@ -61,6 +76,7 @@ impl Kind {
             Self::Tumble => "a table, a time column, a size and perhaps an offset",
             Self::Hop => "a table, a time column, a slide, a size and perhaps an offset",
             Self::Cumulate => "a table, a time column, a step, a size and perhaps an offset",
+            Self::Session => "a table, perhaps with PARTITION BY, a time column and a gap",
         }
     }
 
@@ -73,13 +89,9 @@ impl Kind {
             Self::Cumulate => {
                 "write CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND): the step, then the size"
             }
+            Self::Session => "write SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)",
         }
     }
-}
-
-/// Whether `name` is that of a window table function, supported or not.
-pub(crate) fn is_window(name: &ObjectName) -> bool {
-    matches!(name.to_string().to_lowercase().as_str(), "tumble" | "hop" | "cumulate" | "session")
 }
 
 /// Reads the call of the window table function `name`.
@@ -87,24 +99,31 @@ pub(crate) fn window_call(site: &Site<'_>, name: &ObjectName, args: &[FunctionAr
     let span = name.span();
     let Some(kind) = Kind::of(name) else {
         return Err(site
-            .error(span, format!("{} windows are not supported yet", name.to_string().to_uppercase()))
-            .help("TUMBLE, HOP and CUMULATE windows are")
+            .error(span, format!("there is no table function `{name}`"))
+            .help("there are TUMBLE, HOP, CUMULATE and SESSION: write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND)")
             .into());
     };
     let found = arguments(site, span, kind, args)?;
     let [Some(table), Some(time), lengths @ ..] = found.as_slice() else {
         return Err(too_few(site, span, kind, args));
     };
-    let Some((offset, lengths)) = lengths.split_last() else { return Err(too_few(site, span, kind, args)) };
+    let (lengths, offset) = lengths.split_at(kind.least() - 2);
+    let offset = &offset.first().copied().flatten();
     let lengths = lengths.iter().copied().collect::<Option<Vec<&Expr>>>();
     let window = match (kind, lengths.as_deref()) {
         (Kind::Tumble, Some([size])) => tumble(site, span, size, *offset),
         (Kind::Hop, Some([slide, size])) => hop(site, span, slide, size, *offset),
         (Kind::Cumulate, Some([step, size])) => cumulate(site, span, step, size, *offset),
+        (Kind::Session, Some([gap])) => session(site, span, gap),
         _ => return Err(too_few(site, span, kind, args)),
     };
-    let (window, (table, time)) = both(window, both(table_name(site, span, table), time_column(site, span, time)))?;
-    Ok(WindowCall { table, time, window, span })
+    let names = both(table_name(site, span, kind, table), time_column(site, span, time));
+    let (window, ((table, partition), time)) = both(window, names)?;
+    Ok(WindowCall { table, partition, time, window, span })
+}
+
+fn session(site: &Site<'_>, span: Span, gap: &Expr) -> Outcome<Window> {
+    checked(site, place(gap, span), Window::Session { gap_ms: length_ms(site, span, gap, "gap")? })
 }
 
 fn tumble(site: &Site<'_>, span: Span, size: &Expr, offset: Option<&Expr>) -> Outcome<Window> {
@@ -179,9 +198,10 @@ fn arguments<'a>(site: &Site<'_>, span: Span, kind: Kind, args: &'a [FunctionArg
     let known = kind.arguments();
     let mut found: Vec<Option<&Expr>> = vec![None; known.len()];
     if args.len() > found.len() {
-        let (least, most) = (known.len() - 1, known.len());
+        let (least, most) = (kind.least(), known.len());
+        let takes = if least == most { most.to_string() } else { format!("{least} or {most}") };
         return Err(site
-            .error(span, format!("{} takes {least} or {most} arguments; {} were given", kind.name(), args.len()))
+            .error(span, format!("{} takes {takes} arguments; {} were given", kind.name(), args.len()))
             .help(kind.example())
             .into());
     }
@@ -222,20 +242,38 @@ fn place_of(span: Span, otherwise: Span) -> Span {
     if span.start.line == 0 { otherwise } else { span }
 }
 
-fn table_name(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<Ident> {
-    let ident = match expr {
-        Expr::Identifier(ident) => Some(ident),
-        Expr::Prefixed { prefix: _, value } => match value.as_ref() {
-            Expr::CompoundIdentifier(parts) => parts.as_slice().first().filter(|_| parts.len() == 1),
-            _ => None,
-        },
+/// A table's name, and the columns behind PARTITION BY.
+fn table_name(site: &Site<'_>, span: Span, kind: Kind, expr: &Expr) -> Outcome<(Ident, Vec<Ident>)> {
+    let one = |expr: &Expr| match expr {
+        Expr::CompoundIdentifier(parts) => parts.first().filter(|_| parts.len() == 1).cloned(),
+        Expr::Identifier(ident) => Some(ident.clone()),
         _ => None,
     };
-    ident.cloned().ok_or_else(|| {
+    let (ident, partition) = match expr {
+        Expr::Prefixed { prefix: _, value } => match value.as_ref() {
+            Expr::Tuple(parts) => {
+                (parts.first().and_then(one), parts.iter().skip(1).filter_map(one).collect::<Vec<_>>())
+            }
+            other => (one(other), Vec::new()),
+        },
+        Expr::Identifier(ident) => (Some(ident.clone()), Vec::new()),
+        _ => (None, Vec::new()),
+    };
+    let ident = ident.ok_or_else(|| -> Vec<crate::SqlError> {
         site.error(place(expr, span), "the first argument of a window function is a table's name")
             .help("write TABLE t; for a query, name it first: WITH q AS (SELECT …), then TABLE q")
             .into()
-    })
+    })?;
+    match partition.first() {
+        Some(column) if kind != Kind::Session => Err(site
+            .error(
+                column.span,
+                format!("PARTITION BY in {} is not supported: its windows are the same for every group", kind.name()),
+            )
+            .help("leave it out, and name the columns in GROUP BY; SESSION has it")
+            .into()),
+        _ => Ok((ident, partition)),
+    }
 }
 
 fn time_column(site: &Site<'_>, span: Span, expr: &Expr) -> Outcome<Ident> {

@@ -24,6 +24,7 @@ impl Planned {
             plan: self.plan.clone(),
             policy: run_policy(&job.on_bad_record, &job.on_late, job.epoch_interval),
             start_from: job.start_from,
+            accept_dropped: job.accept_dropped.clone(),
         }
     }
 }
@@ -37,8 +38,8 @@ pub(super) struct Looked {
 /// Looks at manifests and plans their SQL, however much is wrong.
 pub(super) fn look(paths: &[PathBuf]) -> Looked {
     let Examined { pipeline, sql, topics, mut diagnostics } = manifest::examine(paths);
-    let parallelism = pipeline.as_ref().map_or(1, |pipeline| pipeline.job.max_parallelism);
-    let plan = sql.and_then(|sql| manifest::plan(&sql, &topics, parallelism, &mut diagnostics));
+    let options = manifest::options_of(pipeline.as_ref().map(|pipeline| &pipeline.job));
+    let plan = sql.and_then(|sql| manifest::plan(&sql, &topics, &options, &mut diagnostics));
     let planned = pipeline.zip(plan).map(|(pipeline, plan)| Planned { pipeline, plan });
     Looked { planned, diagnostics }
 }

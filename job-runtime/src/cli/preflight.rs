@@ -8,7 +8,7 @@ use freshet_crds::reasons;
 use freshet_log::{Log, TopicPartition};
 use freshet_plan::Plan;
 use freshet_state::generation::Generation;
-use freshet_state::lineage::Lineage;
+use freshet_state::lineage::{Asked, Lineage, RestoreFrom};
 
 use super::Failure;
 use super::environment::{block_on, patiently};
@@ -30,6 +30,15 @@ pub(super) struct PreflightArgs {
     /// Let state go that no statement uses any more
     #[arg(long)]
     accept_dropped_state: bool,
+    /// Ask for spec.restoreFrom in the name of this resource (its UID): answered once for each spec.restoreNonce
+    #[arg(long, value_name = "UID", conflicts_with = "check_only")]
+    asked_by: Option<String>,
+    /// When that resource was made, ms since the Unix epoch
+    #[arg(long, value_name = "MS", default_value_t = 0, requires = "asked_by")]
+    asked_at: i64,
+    /// That resource's generation: what is asked in a later one counts
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "asked_by")]
+    asked_in: i64,
     /// Write the report here, too: one line of JSON of at most 4096 bytes
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -67,13 +76,18 @@ fn check(args: &PreflightArgs, report: &mut PreflightReport) -> Result<String, E
     block_on(async {
         let reached = args.places.reach(&planned.pipeline)?;
         let spec = planned.spec(reached.owner.clone());
+        let job = &planned.pipeline.job;
+        let asked = args.asked_by.clone().map(|by| {
+            let nonce = job.restore_nonce.clone();
+            (Asked { by, made_at_ms: args.asked_at, generation: args.asked_in, nonce }, job.restore_from.clone())
+        });
         report.plan_fingerprint = Some(spec.plan.fingerprint());
         report.revision = Some(spec.revision());
         report.stages = u32::try_from(spec.plan.stages.len()).unwrap_or(u32::MAX);
         if args.check_only {
             look(&spec, &reached, wanted, report).await
         } else {
-            hand_out(&spec, &reached, wanted, report).await
+            hand_out(&spec, &reached, wanted, asked.as_ref(), report).await
         }
     })
     .map_err(|failure| Ended::refused(reasons::INTERNAL_ERROR, failure.text()))?
@@ -90,7 +104,7 @@ fn planned(args: &PreflightArgs) -> Result<Planned, Ended> {
 /// Notes what a generation says.
 fn note(report: &mut PreflightReport, spec: &JobSpec, lineage: &Lineage, generation: &Generation) {
     report.lineage = Some(lineage.id().to_owned());
-    report.lineage_born_ms = Some(lineage.record().created_at_ms);
+    report.lineage_born_ms = Some(lineage.born_at_ms());
     report.generation = Some(generation.number);
     report.slots = Some(generation.slots);
     report.tasks = u32::try_from(generation.assignment.len()).unwrap_or(u32::MAX);
@@ -102,12 +116,18 @@ async fn hand_out(
     spec: &JobSpec,
     reached: &Reached,
     wanted: Wanted,
+    asked: Option<&(Asked, RestoreFrom)>,
     report: &mut PreflightReport,
 ) -> Result<String, Ended> {
     let Reached { log, store, env, .. } = reached;
-    let lineage = patiently(env, || job::open(spec, store.clone(), env)).await?;
+    let lineage = match asked {
+        Some((asked, from)) => {
+            patiently(env, || job::open_as_asked(spec, (asked, from), store, log, env, wanted)).await?
+        }
+        None => patiently(env, || job::open(spec, store.clone(), env)).await?,
+    };
     report.lineage = Some(lineage.id().to_owned());
-    report.lineage_born_ms = Some(lineage.record().created_at_ms);
+    report.lineage_born_ms = Some(lineage.born_at_ms());
     // Before anything that runs is touched.
     let handed = match patiently(env, || may_run(spec, &lineage, log)).await {
         Ok(()) => patiently(env, || job::hand_out(spec, &lineage, log, env, wanted)).await,

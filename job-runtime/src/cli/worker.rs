@@ -1,7 +1,7 @@
 //! `freshet worker`: one slot of a job, as a pod runs it.
 //!
 //! A worker plans nothing. What it runs, and how, it takes from the newest generation in the store, and follows later
-//! ones by itself; of the manifests it needs the job's name and where its records and state are. As long as there is
+//! ones by itself, into the lineage that follows too, where restoreFrom begins another; of the manifests it needs the job's name and where its records and state are. As long as there is
 //! no lineage, or no generation with tasks for it, it stands by.
 
 use std::cell::RefCell;
@@ -30,6 +30,8 @@ use crate::slot::{Phase, Process, Slot, SlotError, SlotEvents as _, StopSignal, 
 
 /// How long to wait before the store is asked again for a lineage, or after a failure that somebody may mend.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How soon it is looked for the lineage that follows one that has ended.
+const FOLLOWED: Duration = Duration::from_millis(250);
 /// How long missing rights are tried again.
 const RIGHTS_PATIENCE: Duration = Duration::from_secs(60);
 /// Failures that lie further apart are not one.
@@ -157,7 +159,7 @@ async fn work(
         };
         let failed = match found {
             Ok(Some(lineage)) => {
-                observed.update(|status| status.lineage = Some(lineage.id().to_owned()));
+                observed.enters(lineage.id(), reached.env.now_ms());
                 *lineages.borrow_mut() = Some(lineage.clone());
                 if process.0 != lineage.id() {
                     process = (lineage.id().to_owned(), Process::default());
@@ -193,6 +195,15 @@ async fn work(
             _ => now,
         };
         failing = Some((since, now));
+        if failed.known_reason() == reasons::LINEAGE_ENDED {
+            // Another may follow, whose record is about to be written; of a job that is deleted the pod goes.
+            tracing::info!("{failed}; waiting for the one that follows");
+            events.phase(Phase::StandingBy);
+            if stopped(FOLLOWED).await {
+                return Ok(());
+            }
+            continue;
+        }
         let patience = args.give_up_after.or_else(|| is_about_rights(&failed).then_some(RIGHTS_PATIENCE));
         let is_over = patience.is_some_and(|patience| now.saturating_sub(since) >= patience);
         if !may_be_mended(&failed) || is_over && !failed.is_transient() {

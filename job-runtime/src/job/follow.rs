@@ -14,6 +14,7 @@ use std::fmt;
 use freshet_env::{PlantedBug, planted};
 use freshet_plan::compare::{Compatibility, compare};
 use freshet_plan::{Input, Output, Plan, Step};
+use freshet_state::NEW_LINEAGE;
 use freshet_state::generation::{Generation, Retired};
 
 /// The longest id.
@@ -40,7 +41,7 @@ pub enum Refusal {
     },
     /// State would have no operator any more, and that was not accepted.
     StateWouldBeDropped {
-        /// The operators, for people.
+        /// The operators whose loss is not accepted, for people: the id of each comes first.
         operators: Vec<String>,
     },
     /// Internal topics would have to be empty first, which is not done yet.
@@ -55,26 +56,33 @@ impl fmt::Display for Refusal {
         match self {
             Self::Incompatible { reasons } => {
                 write!(f, "the new plan can't go on from the state: {}. ", reasons.join("; "))?;
-                f.write_str("Go back to the former SQL, or start a new lineage")
+                write!(f, "Go back to the former SQL, or {NEW_LINEAGE}")
             }
             Self::StateWouldBeDropped { operators } => write!(
                 f,
                 "the new plan would drop the state of {}: what it has counted so far would never come out. Go back to \
-                 the former SQL, or accept the loss (--accept-dropped-state)",
-                operators.join(", ")
+                 the former SQL, or accept the loss: spec.upgrade.acceptDroppedState: [{}]",
+                operators.join(", "),
+                operators.iter().filter_map(|operator| operator.split(' ').next()).collect::<Vec<_>>().join(", ")
             ),
             Self::DrainingNeeded { operators } => write!(
                 f,
                 "the new plan writes the internal topics of {} in another way, so they would have to be empty first, \
-                 which this runtime does not do. Go back to the former SQL, or start a new lineage",
+                 which this runtime does not do. Go back to the former SQL, or {NEW_LINEAGE}",
                 operators.join(", ")
             ),
         }
     }
 }
 
-/// What comes after `latest` when `plan` is to be run, as generation `number`.
-pub(super) fn follow(latest: &Generation, plan: &Plan, number: u64, accept_dropped: bool) -> Result<Next, Refusal> {
+/// What comes after `latest` when `plan` is to be run, as generation `number`; `accepted`: whether the state of an operator,
+/// by its id in the lineage, may be dropped.
+pub(super) fn follow(
+    latest: &Generation,
+    plan: &Plan,
+    number: u64,
+    accepted: impl Fn(&str) -> bool,
+) -> Result<Next, Refusal> {
     let renamed = ids(latest, plan, number);
     let next = plan.with_ids(&renamed);
     let people = |ids: &[String]| ids.iter().map(|id| describe_operator(&latest.plan, id)).collect::<Vec<_>>();
@@ -84,8 +92,9 @@ pub(super) fn follow(latest: &Generation, plan: &Plan, number: u64, accept_dropp
             return Err(Refusal::DrainingNeeded { operators: people(&operators) });
         }
         Compatibility::CompatibleWithDroppedState { operators, draining } => {
-            if !accept_dropped {
-                return Err(Refusal::StateWouldBeDropped { operators: people(&operators) });
+            let lost: Vec<String> = operators.into_iter().filter(|id| !accepted(id)).collect();
+            if !lost.is_empty() {
+                return Err(Refusal::StateWouldBeDropped { operators: people(&lost) });
             }
             if !draining.is_empty() {
                 return Err(Refusal::DrainingNeeded { operators: people(&draining) });
@@ -160,7 +169,7 @@ fn fresh(id: &str, number: u64) -> String {
 #[must_use]
 pub fn describe_operator(plan: &Plan, id: &str) -> String {
     let chains = || plan.stages.iter().flat_map(|stage| &stage.chains);
-    let holds = |steps: &[Step]| steps.iter().filter_map(Step::aggregate).any(|aggregate| aggregate.id == id);
+    let holds = |steps: &[Step]| steps.iter().filter_map(Step::operator_id).any(|operator| operator == id);
     let found = chains().filter(|chain| holds(&chain.steps)).find_map(|chain| match &chain.output {
         Output::Topic(sink) => Some((chain.statement, sink.table.clone())),
         Output::Repartition { .. } => None,

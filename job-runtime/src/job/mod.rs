@@ -1,7 +1,7 @@
 //! Opening a job: its lineage, its internal topics, its next generation; and its end.
 //!
 //! ```text
-//! open ─▶ the lineage (found, or born)
+//! open ─▶ the lineage (found, or born); open_as_asked ─▶ the one that restoreFrom asks for
 //! next_generation ─▶ follow (pure): may this plan come after that one, and under which ids?
 //!                 ─▶ starts: where tasks begin that are new
 //!                 ─▶ propose: one create-only object, taken over by whoever runs
@@ -13,9 +13,11 @@
 
 mod follow;
 mod next;
+mod restore;
 mod retire;
 mod starts;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,9 +33,10 @@ use freshet_state::store::{Store, probe_create_only};
 
 pub use follow::{Refusal, describe_operator};
 pub use next::{Handed, Wanted, check_new, current_generation, hand_out, look_ahead, next_generation, rescale};
+pub use restore::open_as_asked;
 pub use retire::{Retired, retire};
 
-use crate::slot::SlotError;
+use crate::slot::{NEXT_GENERATION, SlotError};
 
 /// A job, as its resources say it.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub struct JobSpec {
     pub policy: RunPolicy,
     /// Where tasks begin whose input the lineage has not read before.
     pub start_from: StartPosition,
+    /// Operators whose state a change of the plan may drop, by their ids in the lineage.
+    pub accept_dropped: BTreeSet<String>,
 }
 
 impl JobSpec {
@@ -82,8 +87,12 @@ pub async fn open(spec: &JobSpec, store: Rc<dyn Store>, env: &SharedEnv) -> Resu
     let root = job_root(&spec.owner.namespace, &spec.owner.name);
     probe_create_only(&*store, &root, env.random_u64()).await?;
     let facts = FixedFacts { max_parallelism: spec.plan.max_parallelism };
-    let id = || format!("r-{:010x}", env.random_u64() & 0xff_ffff_ffff);
-    Ok(open_or_create(store, &root, &spec.owner, &facts, id, env.now_ms()).await?)
+    Ok(open_or_create(store, &root, &spec.owner, &facts, || new_id(env), env.now_ms()).await?)
+}
+
+/// An id that no other lineage has.
+fn new_id(env: &SharedEnv) -> String {
+    format!("r-{:010x}", env.random_u64() & 0xff_ffff_ffff)
 }
 
 /// The job's lineage, if it has one that has not ended: a worker starts none.
@@ -121,8 +130,7 @@ pub fn internal_topics(plan: &Plan, job: &str, lineage: &str) -> Vec<TopicSpec> 
 pub fn policy_of(generation: &Generation) -> Result<&RunPolicy, SlotError> {
     generation.policy.as_ref().ok_or_else(|| {
         SlotError::Plan(format!(
-            "generation {} was handed out by an older runtime, which did not store how it is run. Hand out the next \
-             (`freshet preflight`)",
+            "generation {} was handed out by an older runtime, which did not store how it is run. {NEXT_GENERATION}",
             generation.number
         ))
     })

@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use freshet_env::SharedEnv;
 use freshet_log::Log;
-use freshet_state::TaskId;
 use freshet_state::assign::assign;
 use freshet_state::generation::Generation;
 use freshet_state::lineage::Lineage;
+use freshet_state::paths::job_root;
+use freshet_state::{NEW_LINEAGE, TaskId};
 
 use super::follow::{Next, follow};
 use super::{JobSpec, internal_topics, starts};
@@ -20,7 +21,7 @@ use crate::slot::{Programs, SlotError, keys_by_partition, stage_tasks};
 pub struct Wanted {
     /// How many slots.
     pub slots: u32,
-    /// Whether state without an operator may be dropped.
+    /// Whether all state without an operator may be dropped, beside what the job's spec names.
     pub accept_dropped_state: bool,
 }
 
@@ -111,6 +112,8 @@ pub async fn next_generation(
 /// # Errors
 /// [`SlotError`]; `None` when there is no generation yet.
 pub async fn rescale(lineage: &Lineage, env: &SharedEnv, slots: u32) -> Result<Option<Handed>, SlotError> {
+    let owner = &lineage.record().owner;
+    lineage.check_still_ours(&job_root(&owner.namespace, &owner.name)).await?;
     let generations = lineage.generations();
     loop {
         let Some(latest) = generations.latest().await? else { return Ok(None) };
@@ -150,6 +153,8 @@ fn runs(generation: &Generation, spec: &JobSpec, slots: u32) -> bool {
     generation.slots == slots
         && generation.policy.as_ref() == Some(&spec.policy)
         && generation.plan_fingerprint == spec.plan.fingerprint()
+        // One of another runtime may not say where its tasks begin; the next does.
+        && generation.assignment.keys().all(|task| generation.starts.contains_key(task))
 }
 
 /// Whether a generation runs the job as `spec` says, on what is there. Partitions that have come since are read by a
@@ -207,7 +212,8 @@ async fn plan_next(
         None => Next { plan: spec.plan.clone(), renamed: BTreeMap::new(), retired: BTreeMap::new() },
         Some(latest) => {
             not_ended(latest, lineage).await?;
-            let next = follow(latest, &spec.plan, number, wanted.accept_dropped_state);
+            let accepted = |id: &str| wanted.accept_dropped_state || spec.accept_dropped.contains(id);
+            let next = follow(latest, &spec.plan, number, accepted);
             next.map_err(|refusal| SlotError::PlanRefused { generation: latest.number, refusal })?
         }
     };
@@ -276,7 +282,7 @@ async fn partition_counts(
                 generation: latest.map_or(0, |latest| latest.number),
                 planned,
                 found,
-                remedy: "The job keeps state by this topic's own partitions: start a new lineage".to_owned(),
+                remedy: format!("The job keeps state by this topic's own partitions: {NEW_LINEAGE}"),
             });
         }
         counts.insert(topic.to_owned(), found);

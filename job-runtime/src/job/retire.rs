@@ -52,9 +52,7 @@ pub async fn retire(
     let root = job_root(&owner.namespace, &owner.name);
     let mut retired = Retired::default();
     if let Some(lineage) = open_existing(Rc::clone(&store), &root, owner).await? {
-        let tombstone = entomb(&lineage, env).await?;
-        fence(&lineage, log, tombstone.number).await?;
-        lineage.end("the job was deleted with its state", env.now_ms()).await?;
+        end(&lineage, log, env, "the job was deleted with its state").await?;
         retired.lineage = Some(lineage.id().to_owned());
     }
     let (topics, groups) = left_in_kafka(owner, &store, &root).await?;
@@ -63,6 +61,14 @@ pub async fn retire(
     (retired.topics, retired.groups) = (topics.len(), groups.len());
     retired.objects = delete_objects(&*store, &root).await?;
     Ok(retired)
+}
+
+/// Ends a lineage, whoever works in it: after this nobody commits in it any more. May be repeated.
+pub(super) async fn end(lineage: &Lineage, log: &Rc<dyn Log>, env: &SharedEnv, reason: &str) -> Result<(), SlotError> {
+    let tombstone = entomb(lineage, env).await?;
+    fence(lineage, log, tombstone.number).await?;
+    lineage.end(reason, env.now_ms()).await?;
+    Ok(())
 }
 
 /// Makes the latest generation a tombstone.

@@ -106,7 +106,19 @@ impl Diagnostics {
 
     /// Adds an error in SQL: `span` is a range of bytes of [`SqlText::text`].
     pub fn push_sql(&mut self, sql: &SqlText, span: Range<usize>, message: &str, help: Option<&str>) {
-        let mut item = Diagnostic::new(Severity::Error, sql.file(), sql.place(span), message);
+        self.push_sql_at(Severity::Error, sql, span, message, help);
+    }
+
+    /// Adds a problem of any severity in SQL.
+    pub fn push_sql_at(
+        &mut self,
+        severity: Severity,
+        sql: &SqlText,
+        span: Range<usize>,
+        message: &str,
+        help: Option<&str>,
+    ) {
+        let mut item = Diagnostic::new(severity, sql.file(), sql.place(span), message);
         item.resource = sql.resource().to_owned();
         if sql.resource().is_empty() {
             // It stands in no file whose text was read.

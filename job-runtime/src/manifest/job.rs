@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use freshet_crds::{OnBadRecord as BadSpec, OnLate as LateSpec, StartType, StreamJobSpec, defaults};
+use freshet_crds::{OnBadRecord as BadSpec, OnLate as LateSpec, RestoreType, StartType, StreamJobSpec, defaults};
 use freshet_engine::{OnBadRecord, OnLate};
 use freshet_log::StartPosition;
+use freshet_state::lineage::RestoreFrom;
 
 use super::diagnostics::{Diagnostic, Severity};
 use super::kafka::security;
@@ -87,9 +88,20 @@ pub(super) fn resolve(object: &Object, sql: SqlText, topics: &[TopicTable]) -> R
         name: object.name.clone(),
         sql,
         start_from,
+        restore_from: match spec.restore_from.map(|from| (from.restore_type, from.lineage_id)) {
+            None | Some((RestoreType::Latest, _)) => RestoreFrom::Latest,
+            Some((RestoreType::None, _)) => RestoreFrom::Nothing,
+            Some((RestoreType::Lineage, id)) => RestoreFrom::Lineage(id.unwrap_or_default()),
+        },
+        restore_nonce: spec.restore_nonce.unwrap_or_default(),
+        accept_dropped: spec
+            .upgrade
+            .map(|upgrade| upgrade.accept_dropped_state.into_iter().collect())
+            .unwrap_or_default(),
         replicas: positive(spec.replicas, defaults::REPLICAS),
         max_parallelism: positive(spec.max_parallelism, defaults::MAX_PARALLELISM),
         epoch_interval: spec.epoch_interval.map_or(defaults::EPOCH_INTERVAL, Duration::from),
+        state_ttl: spec.state_ttl.map(Duration::from),
         kafka_settings: spec.kafka.as_ref().map(security).unwrap_or_default(),
         bootstrap_servers: spec.kafka.map(|kafka| kafka.bootstrap_servers),
         on_bad_record: match errors.and_then(|errors| errors.on_bad_record) {

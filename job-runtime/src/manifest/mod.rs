@@ -46,7 +46,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use kafka::security;
 pub use node::Place;
 pub use pipeline::{Checkpoint, Contract, Job, Pipeline, TopicTable};
-pub use planning::{plan, plan_query};
+pub use planning::{options_of, plan, plan_options, plan_query};
 pub use sql_text::SqlText;
 
 /// What was found in some manifests, however much is wrong with them.

@@ -1,11 +1,12 @@
 //! Pure: one job and its tables from the resources that were found, and what is wrong between them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use freshet_engine::{OnBadRecord, OnLate};
 use freshet_log::StartPosition;
 use freshet_plan::{Column, EventTime, Format};
+use freshet_state::lineage::RestoreFrom;
 
 use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 use super::node::Place;
@@ -35,12 +36,20 @@ pub struct Job {
     pub sql: SqlText,
     /// Where a new lineage begins to read.
     pub start_from: StartPosition,
+    /// What becomes of state that is there already, where that is asked.
+    pub restore_from: RestoreFrom,
+    /// Asks for it once more, when it changes.
+    pub restore_nonce: String,
+    /// Operators whose state a change of the SQL may drop, by their ids in the lineage.
+    pub accept_dropped: BTreeSet<String>,
     /// How many slots share it; at least 1.
     pub replicas: u32,
     /// Partitions of internal topics; at least 1.
     pub max_parallelism: u32,
     /// How often an epoch is committed.
     pub epoch_interval: Duration,
+    /// How long the state of a key is kept after its last record; `None` for ever.
+    pub state_ttl: Option<Duration>,
     /// `host:port,…`; `None`: where the job is run says it.
     pub bootstrap_servers: Option<String>,
     /// librdkafka's settings for those: protocol and mechanism, without files and credentials.

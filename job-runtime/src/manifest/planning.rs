@@ -1,23 +1,54 @@
 //! Pure: SQL over Topics becomes a plan; what is wrong with it joins the other problems.
 
+use std::time::Duration;
+
 use freshet_plan::Plan;
 use freshet_sql::{Catalog, PlanOptions, Query, SqlError, Table};
 
-use super::{Diagnostics, SqlText, TopicTable};
+use super::pipeline::Job;
+use super::{Diagnostics, Severity, SqlText, TopicTable};
 
-/// The plan of `sql` over the tables of `topics`, with `max_parallelism` partitions in internal topics; `None` where
-/// the SQL is wrong, and `diagnostics` says how.
+/// What a plan depends on besides SQL and Topics.
 #[must_use]
-pub fn plan(sql: &SqlText, topics: &[TopicTable], max_parallelism: u32, diagnostics: &mut Diagnostics) -> Option<Plan> {
-    let planned = freshet_sql::plan(&catalog(topics), sql.text(), &PlanOptions { max_parallelism });
-    planned.map_err(|errors| note(sql, errors, diagnostics)).ok()
+pub fn plan_options(max_parallelism: u32, state_ttl: Option<Duration>) -> PlanOptions {
+    let millis = |ttl: Duration| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+    PlanOptions { max_parallelism, state_ttl_ms: state_ttl.map(millis) }
+}
+
+/// The same of a job; of one that is not valid, for whoever wants to know what its SQL says all the same.
+#[must_use]
+pub fn options_of(job: Option<&Job>) -> PlanOptions {
+    job.map_or_else(|| plan_options(1, None), |job| plan_options(job.max_parallelism, job.state_ttl))
+}
+
+/// The plan of `sql` over the tables of `topics`; `None` where the SQL is wrong, and `diagnostics` says how. What is
+/// kept for ever joins them as a warning.
+#[must_use]
+pub fn plan(
+    sql: &SqlText,
+    topics: &[TopicTable],
+    options: &PlanOptions,
+    diagnostics: &mut Diagnostics,
+) -> Option<Plan> {
+    let planned = freshet_sql::plan(&catalog(topics), sql.text(), options);
+    let plan = planned.map_err(|errors| note(sql, errors, diagnostics)).ok()?;
+    for kept in plan.kept_for_ever() {
+        let message = format!(
+            "operator {} ({}) keeps the state of every key for ever: it grows with the number of keys, by about {} bytes \
+             each in memory",
+            kept.id, kept.what, kept.bytes_a_key
+        );
+        let help = "where a key's state may go some time after its last record, set spec.stateTtl, for instance 24h";
+        diagnostics.push_sql_at(Severity::Warning, sql, 0..sql.text().len(), &message, Some(help));
+    }
+    Some(plan)
 }
 
 /// The plan of a SELECT over the tables of `topics`, for one process; `None` where it is wrong, and `diagnostics` says
 /// how.
 #[must_use]
 pub fn plan_query(sql: &SqlText, topics: &[TopicTable], diagnostics: &mut Diagnostics) -> Option<Query> {
-    let planned = freshet_sql::plan_query(&catalog(topics), sql.text(), &PlanOptions { max_parallelism: 1 });
+    let planned = freshet_sql::plan_query(&catalog(topics), sql.text(), &plan_options(1, None));
     planned.map_err(|errors| note(sql, errors, diagnostics)).ok()
 }
 

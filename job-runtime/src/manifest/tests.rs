@@ -127,6 +127,7 @@ spec:
   replicas: 3
   maxParallelism: 64
   epochInterval: 1s
+  stateTtl: 24h
   kafka:
     bootstrapServers: "kafka-0:9092,[::1]:9092"
     tls: {}
@@ -143,6 +144,7 @@ fn everything_is_resolved() {
     assert_eq!(job.sql.text(), "INSERT INTO totals\nSELECT nonsense\n");
     assert_eq!(job.start_from, StartPosition::Timestamp(1_769_817_600_250));
     assert_eq!((job.replicas, job.max_parallelism, job.epoch_interval), (3, 64, Duration::from_secs(1)));
+    assert_eq!(job.state_ttl, Some(Duration::from_secs(86_400)));
     assert_eq!(job.bootstrap_servers.as_deref(), Some("kafka-0:9092,[::1]:9092"));
     let settings = [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "SCRAM-SHA-512")];
     assert_eq!(job.kafka_settings, settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -317,6 +319,26 @@ fn tables_are_read_past_any_streamjob() {
     let job_alone = "apiVersion: freshet.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: a}\nspec: {sql: ''}\n";
     let job_alone = folder.write("topics.yaml", job_alone);
     assert!(super::tables(&[job_alone]).diagnostics.to_string().contains("there is no Topic among the manifests"));
+}
+
+#[test]
+fn state_that_is_kept_for_ever_is_a_warning_that_names_its_operator() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fraud-detection");
+    let Tables { topics, .. } = super::tables(&[folder]);
+    let sql =
+        SqlText::bare("SQL", "INSERT INTO alerts SELECT DISTINCT account_id, ts, ts, 1, amount FROM transactions");
+    let warnings = |state_ttl| {
+        let mut diagnostics = super::Diagnostics::default();
+        let planned = super::plan(&sql, &topics, &super::plan_options(4, state_ttl), &mut diagnostics);
+        assert!(planned.is_some() && !diagnostics.has_errors(), "{diagnostics}");
+        (diagnostics.count(super::Severity::Warning), diagnostics.to_string())
+    };
+    let (count, text) = warnings(None);
+    assert_eq!(count, 1, "{text}");
+    for part in ["operator agg-", "(distinct ", "grows with the number of keys, by about ", "set spec.stateTtl"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(warnings(Some(Duration::from_secs(3_600))), (0, String::new()));
 }
 
 #[test]

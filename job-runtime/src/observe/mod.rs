@@ -127,6 +127,17 @@ impl Observed {
         change(&mut self.lock());
     }
 
+    /// The slot is in this lineage now. What it held in another one is nothing that it holds here.
+    pub fn enters(&self, lineage: &str, now_ms: i64) {
+        self.update(|status| {
+            if status.lineage.as_deref().is_some_and(|former| former != lineage) {
+                status.facts = Facts::starting(now_ms);
+                status.tasks.clear();
+            }
+            status.lineage = Some(lineage.to_owned());
+        });
+    }
+
     /// Changes the facts alone.
     pub fn facts(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.lock().facts);

@@ -131,7 +131,9 @@ impl Pipeline {
             stages.push(made);
         }
         let steps = plan.stages.iter().flat_map(|stage| &stage.chains).flat_map(|chain| &chain.steps);
-        let has_windows = steps.into_iter().any(|step| !matches!(step, Step::Filter { .. } | Step::Project { .. }));
+        let is_window =
+            |step: &Step| matches!(step, Step::WindowAggregate(_) | Step::WindowCombine(_) | Step::WindowMerge(_));
+        let has_windows = steps.into_iter().any(is_window);
         Ok(Self { stages, inputs, routes, out, first_bad: None, full: false, has_windows })
     }
 
@@ -240,7 +242,7 @@ impl Pipeline {
                 *counts.bad.entry(reason).or_default() += count;
             }
             counts.late += stats.late;
-            counts.open_groups += stats.state_keys;
+            counts.open_groups += if self.has_windows { stats.state_keys } else { 0 };
         }
         if self.has_windows {
             counts.watermark_ms =

@@ -28,6 +28,7 @@ mod plans;
 mod run;
 mod scenario;
 mod strikes;
+mod updates;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use freshet_log::model::{ModelBroker, StoredRecord};
 use serde_json::{Value, json};
 
-use super::input::{InputRecord, Meaning};
-use super::plans::{COPIES, DEAD, DISORDER_MS, Grouping, LATE, PAYMENTS, Shape, TOTALS};
+use super::input::{InputRecord, Meaning, Payment};
+use super::plans::{COPIES, DEAD, DISORDER_MS, Frame, Grouping, LATE, PAYMENTS, Shape, TOTALS};
+use super::updates::{Left, RANKS, distinct_row, kept_row};
 
 /// A record of the input, by where it was written.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub(super) struct Expected {
     /// How often each row must be there, and how often it may: the windows of a statement that is no more came out
     /// or did not, but never twice, and never with other figures.
     totals: BTreeMap<String, Times>,
+    /// What must be left of totals that change for ever.
+    left: Option<Left>,
     /// Partition, offset and reason of each record.
     dead: BTreeSet<Letter>,
     late: BTreeSet<Letter>,
@@ -72,8 +75,37 @@ struct Total {
     total: i64,
     least: Option<i64>,
     others: BTreeSet<String>,
-    /// Event time, partition and offset of each payment, with its number and amount.
-    rows: BTreeSet<(i64, u32, i64, u64, i64)>,
+}
+
+impl Total {
+    fn add(&mut self, other: Self) {
+        self.n += other.n;
+        self.total += other.total;
+        self.least = self.least.into_iter().chain(other.least).min();
+        self.others.extend(other.others);
+    }
+}
+
+/// The life of a statement, a group, and a window.
+type Place = (usize, String, (i64, i64));
+
+type Totals = BTreeMap<Place, Total>;
+
+/// Sessions out of single payments, each of which lasts for a gap: one goes on where the next begins no later than it ends.
+fn sessions(payments: Totals) -> Totals {
+    let mut sessions = Totals::new();
+    let mut last: Option<(Place, Total)> = None;
+    for ((life, group, (start, end)), total) in payments {
+        match &mut last {
+            Some((key, session)) if (key.0, &key.1) == (life, &group) && start <= key.2.1 => {
+                key.2.1 = end;
+                session.add(total);
+            }
+            _ => sessions.extend(last.replace(((life, group, (start, end)), total))),
+        }
+    }
+    sessions.extend(last);
+    sessions
 }
 
 /// A life of a statement: from an era that has it to one that has not. One that comes back begins with nothing.
@@ -90,7 +122,9 @@ fn lives(eras: &[Era]) -> Vec<usize> {
 /// Counts the input again.
 pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
     let mut expected = Expected::default();
-    let mut windows: BTreeMap<(usize, String, (i64, i64)), Total> = BTreeMap::new();
+    let mut windows = Totals::new();
+    let mut distinct: BTreeSet<(usize, String)> = BTreeSet::new();
+    let mut ranked: BTreeMap<(usize, String), Vec<Payment>> = BTreeMap::new();
     let mut horizon = i64::MIN;
     let lives = lives(eras);
     let groupings: BTreeMap<usize, Grouping> =
@@ -115,10 +149,28 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 let row = json!({"account": payment.account, "seq": payment.seq, "amount": payment.amount});
                 expected.copies.entry(payment.account.clone()).or_default().push(row.to_string());
             }
+            let before = watermark;
             let mut open = shape.windows(payment.time_ms);
-            open.retain(|(_, end)| end - 1 > watermark);
+            match shape.frame {
+                Frame::Session => open.retain(|(start, _)| *start > watermark),
+                _ => open.retain(|(_, end)| end - 1 > watermark),
+            }
             watermark = watermark.max(payment.time_ms - DISORDER_MS - 1);
             let Some(grouping) = shape.totals else { continue };
+            match shape.frame {
+                Frame::Distinct => {
+                    distinct.insert((lives[at], distinct_row(grouping, payment)));
+                    continue;
+                }
+                Frame::Forever => open.push((0, i64::MAX)),
+                Frame::First if payment.time_ms <= before => {}
+                Frame::Top | Frame::First => {
+                    let group = if grouping == Grouping::Account { &payment.account } else { &payment.merchant };
+                    ranked.entry((lives[at], group.clone())).or_default().push(payment.clone());
+                    continue;
+                }
+                Frame::Tumble | Frame::Hop | Frame::Cumulate | Frame::Session => {}
+            }
             if open.is_empty() {
                 if shape.letters {
                     expected.late.insert(letter("LateRecord"));
@@ -135,12 +187,55 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
                 total.total += payment.amount;
                 total.least = Some(total.least.map_or(payment.amount, |least| least.min(payment.amount)));
                 total.others.insert(other.clone());
-                total.rows.insert((payment.time_ms, partition, *offset, payment.seq, payment.amount));
             }
         }
         horizon = horizon.max(watermark);
     }
-    for ((life, group, (start, end)), total) in windows {
+    let last = lives.last().copied();
+    if eras.last().is_some_and(|era| era.shape.frame == Frame::Top) {
+        let mut left = Left::new(groupings.keys().any(|life| Some(*life) != last));
+        for ((life, group), mut payments) in ranked {
+            let Some(grouping) = groupings.get(&life).filter(|_| Some(life) == last) else { continue };
+            payments.sort_by_key(|payment| (-payment.amount, payment.seq));
+            for (number, payment) in (1..=RANKS).zip(payments) {
+                left.insert_row(json!([group, number]).to_string(), kept_row(*grouping, &payment, Some(number)));
+            }
+        }
+        expected.left = Some(left);
+        return expected;
+    }
+    for ((life, _), payments) in ranked {
+        let first = payments.iter().min_by_key(|payment| (payment.time_ms, payment.seq));
+        let Some((first, grouping)) = first.zip(groupings.get(&life)) else { continue };
+        if first.time_ms <= horizon {
+            let times = expected.totals.entry(kept_row(*grouping, first, None)).or_default();
+            times.may += 1;
+            times.must += i64::from(last == Some(life));
+        }
+    }
+    for (life, row) in distinct {
+        let times = expected.totals.entry(row).or_default();
+        times.may += 1;
+        times.must += i64::from(lives.last() == Some(&life));
+    }
+    if eras.last().is_some_and(|era| era.shape.frame == Frame::Forever) {
+        let last = lives.last().copied().unwrap_or(0);
+        let mut left = Left::new(groupings.keys().any(|life| *life != last));
+        for ((life, group, _), total) in windows {
+            if life == last {
+                let grouped = if groupings.get(&life) == Some(&Grouping::Account) { "account" } else { "merchant" };
+                let row = json!({
+                    grouped: group, "n": total.n, "total": total.total, "least": total.least,
+                    "others": total.others.len(),
+                });
+                left.insert(group, total.n, row.to_string(), total.least);
+            }
+        }
+        expected.left = Some(left);
+        return expected;
+    }
+    let in_sessions = eras.last().is_some_and(|era| era.shape.frame == Frame::Session);
+    for ((life, group, (start, end)), total) in if in_sessions { sessions(windows) } else { windows } {
         // The windows of the closing records themselves never close.
         if end - 1 <= horizon {
             let grouped = match groupings.get(&life) {
@@ -150,8 +245,7 @@ pub(super) fn recount(eras: &[Era], fed: &[Vec<Fed>]) -> Expected {
             let row = json!({
                 grouped: group, "window_start": time(start), "window_end": time(end),
                 "window_time": time(end - 1), "n": total.n, "total": total.total, "least": total.least,
-                "others": total.others.len(), "last": total.rows.last().map(|row| row.3),
-                "amounts": total.rows.iter().map(|row| row.4).collect::<Vec<_>>(),
+                "others": total.others.len(),
             });
             let times = expected.totals.entry(row.to_string()).or_default();
             times.may += 1;
@@ -211,6 +305,9 @@ impl Expected {
     }
 
     fn totals(&self, broker: &ModelBroker) -> Verdict {
+        if let Some(left) = &self.left {
+            return left.compare(&records(broker, TOTALS));
+        }
         let mut left = self.totals.clone();
         for record in records(broker, TOTALS) {
             let row = text(&record);

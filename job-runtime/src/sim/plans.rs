@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use freshet_plan::{
-    Aggregate, AggregateFunction, BinaryOp, Chain, Column, DataType, EventTime, Expr, Format, Input, Literal, Output,
-    PLAN_VERSION, Plan, ProjectedColumn, RepartitionSource, Stage, Step, TopicSink, TopicSource, Window,
+    Aggregate, AggregateFunction, BinaryOp, Chain, Changes, Column, DataType, EventTime, Expr, Format, Input, Literal,
+    Output, PLAN_VERSION, Plan, ProjectedColumn, RepartitionSource, Stage, Step, TopicSink, TopicSource, Window,
     WindowAggregate,
 };
 use freshet_state::run_policy::{BadRecords, LateRecords, RunPolicy};
+
+use super::updates;
 
 /// The input topic.
 pub(super) const PAYMENTS: &str = "payments";
@@ -27,6 +29,8 @@ pub(super) const WINDOW_MS: i64 = 10_000;
 pub(super) const SLIDE_MS: i64 = 4_000;
 /// What each window is longer than the one before, where they cumulate.
 pub(super) const STEP_MS: i64 = 2_500;
+/// The longest time between two payments of a session that follow one another.
+pub(super) const GAP_MS: i64 = 2_000;
 /// How far behind the newest record an on-time one may be.
 pub(super) const DISORDER_MS: i64 = 3_000;
 /// How long a partition stays at its end before it counts as idle, in scenarios with idle partitions.
@@ -34,11 +38,11 @@ const IDLE_MS: i64 = 400;
 /// The same in all others: longer than anything takes, unless clocks are believed that are wrong.
 const NEVER_IDLE_MS: i64 = 600_000;
 
-const ACCOUNT: usize = 0;
-const MERCHANT: usize = 1;
-const AMOUNT: usize = 2;
-const SEQ: usize = 3;
-const TIME: usize = 4;
+pub(super) const ACCOUNT: usize = 0;
+pub(super) const MERCHANT: usize = 1;
+pub(super) const AMOUNT: usize = 2;
+pub(super) const SEQ: usize = 3;
+pub(super) const TIME: usize = 4;
 
 /// What totals are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,22 @@ pub enum Frame {
     Hop,
     /// By `STEP_MS`.
     Cumulate,
+    /// Sessions with gaps up to `GAP_MS`.
+    Session,
+    /// None: a group's row changes for ever.
+    Forever,
+    /// None: each pair of account and merchant comes once.
+    Distinct,
+    /// None: the greatest payments of each group.
+    Top,
+    /// None: the first payment of each group.
+    First,
+}
+
+impl Frame {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Tumble, Self::Hop, Self::Cumulate, Self::Session, Self::Forever, Self::Distinct, Self::Top, Self::First];
 }
 
 /// What a job computes.
@@ -79,7 +99,7 @@ pub struct Shape {
     pub letters: bool,
 }
 
-fn columns() -> Vec<Column> {
+pub(super) fn columns() -> Vec<Column> {
     vec![
         Column::required("account", DataType::String),
         Column::required("merchant", DataType::String),
@@ -89,9 +109,9 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-fn sink(topic: &str, columns: Vec<Column>) -> Output {
+pub(super) fn sink(topic: &str, columns: Vec<Column>) -> Output {
     let (table, topic) = (topic.to_owned(), topic.to_owned());
-    Output::Topic(TopicSink { table, topic, format: Format::Json, columns, key: vec![0] })
+    Output::Topic(TopicSink { table, topic, format: Format::Json, columns, key: vec![0], changes: Changes::Append })
 }
 
 fn copies() -> Chain {
@@ -100,7 +120,7 @@ fn copies() -> Chain {
         left: Box::new(Expr::column(AMOUNT, "amount")),
         right: Box::new(Expr::Literal { value: Literal::Int(0), data_type: DataType::BigInt }),
     };
-    let kept = [(ACCOUNT, "account"), (SEQ, "seq"), (AMOUNT, "amount")];
+    let kept = [(ACCOUNT, "account"), (3, "seq"), (AMOUNT, "amount")];
     let project = |(at, name): (usize, &str)| ProjectedColumn {
         name: name.to_owned(),
         data_type: columns()[at].data_type.clone(),
@@ -111,8 +131,9 @@ fn copies() -> Chain {
     Chain { statement: 0, steps, output: sink(COPIES, out) }
 }
 
-fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
-    use AggregateFunction::{ArrayAgg, Count, LastValue, Min, Sum};
+/// What is computed a group.
+pub(super) fn figures(other: usize) -> Vec<Aggregate> {
+    use AggregateFunction::{Count, Min, Sum};
     let aggregate = |name: &str, function, argument: Option<usize>, distinct| Aggregate {
         name: name.to_owned(),
         function,
@@ -122,33 +143,46 @@ fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
         filter: None,
         data_type: DataType::BigInt,
     };
+    vec![
+        aggregate("n", Count, None, false),
+        aggregate("total", Sum, Some(AMOUNT), false),
+        aggregate("least", Min, Some(AMOUNT), false),
+        aggregate("others", Count, Some(other), true),
+    ]
+}
+
+/// The operator that groups by a column.
+pub(super) fn operator(group: usize) -> String {
+    if group == ACCOUNT { "agg-account" } else { "agg-merchant" }.to_owned()
+}
+
+fn totals(group: usize, other: usize, frame: Frame) -> WindowAggregate {
     WindowAggregate {
-        id: if group == ACCOUNT { "agg-account" } else { "agg-merchant" }.to_owned(),
+        id: operator(group),
         window: match frame {
             Frame::Tumble => Window::Tumble { size_ms: WINDOW_MS, offset_ms: 0 },
             Frame::Hop => Window::Hop { size_ms: WINDOW_MS, slide_ms: SLIDE_MS, offset_ms: 0 },
-            Frame::Cumulate => Window::Cumulate { size_ms: WINDOW_MS, step_ms: STEP_MS, offset_ms: 0 },
+            Frame::Cumulate | Frame::Forever | Frame::Distinct | Frame::Top | Frame::First => {
+                Window::Cumulate { size_ms: WINDOW_MS, step_ms: STEP_MS, offset_ms: 0 }
+            }
+            Frame::Session => Window::Session { gap_ms: GAP_MS },
         },
         time_column: TIME,
         group: vec![group],
         group_columns: vec![columns()[group].clone()],
-        aggregates: vec![
-            aggregate("n", Count, None, false),
-            aggregate("total", Sum, Some(AMOUNT), false),
-            aggregate("least", Min, Some(AMOUNT), false),
-            aggregate("others", Count, Some(other), true),
-            aggregate("last", LastValue, Some(SEQ), false),
-            Aggregate {
-                data_type: DataType::Array(Box::new(DataType::BigInt)),
-                ..aggregate("amounts", ArrayAgg, Some(AMOUNT), false)
-            },
-        ],
+        aggregates: figures(other),
         state_version: 1,
     }
 }
 
 impl Shape {
-    /// The windows that hold `time_ms`: their starts and ends.
+    /// Whether a group has no window.
+    pub(super) const fn is_without_window(self) -> bool {
+        matches!(self.frame, Frame::Forever | Frame::Distinct | Frame::Top | Frame::First)
+    }
+
+    /// The windows that hold `time_ms`: their starts and ends; none where there are no windows. Of sessions, what a payment
+    /// at that time would be alone.
     pub(super) fn windows(self, time_ms: i64) -> Vec<(i64, i64)> {
         let last = |every: i64| time_ms.div_euclid(every) * every;
         match self.frame {
@@ -161,6 +195,8 @@ impl Shape {
                 let ends = (1..=WINDOW_MS / STEP_MS).map(|n| last(WINDOW_MS) + n * STEP_MS);
                 ends.filter(|end| *end > time_ms).map(|end| (last(WINDOW_MS), end)).collect()
             }
+            Frame::Session => vec![(time_ms, time_ms + GAP_MS)],
+            Frame::Forever | Frame::Distinct | Frame::Top | Frame::First => Vec::new(),
         }
     }
 }
@@ -202,27 +238,21 @@ pub(super) fn plan(shape: Shape) -> Plan {
     if shape.copies {
         stages[0].chains.push(copies());
     }
-    match shape.totals {
-        None => {}
-        Some(Grouping::Account) => {
-            let totals = totals(ACCOUNT, MERCHANT, shape.frame);
-            let output = sink(TOTALS, totals.output_columns());
-            stages[0].chains.push(Chain { statement: 1, steps: vec![Step::WindowAggregate(totals)], output });
-        }
-        Some(Grouping::Merchant) => {
-            let totals = totals(MERCHANT, ACCOUNT, shape.frame);
-            let output = sink(TOTALS, totals.output_columns());
-            let operator = totals.id.clone();
-            stages[0].chains.push(Chain {
-                statement: 1,
-                steps: vec![Step::WindowCombine(totals.clone())],
-                output: Output::Repartition {
-                    operator: operator.clone(),
-                    key: vec![0],
-                    columns: Vec::new(),
-                    format_version: 1,
-                },
-            });
+    if let Some(grouping) = shape.totals {
+        let (group, other) = match grouping {
+            Grouping::Account => (ACCOUNT, MERCHANT),
+            Grouping::Merchant => (MERCHANT, ACCOUNT),
+        };
+        let Halves { whole, first, second, placed_by, output } = halves(group, other, shape);
+        let chain = |steps, output| Chain { statement: 1, steps, output };
+        if grouping == Grouping::Account {
+            stages[0].chains.push(chain(whole, output));
+        } else {
+            let operator = operator(group);
+            let columns = Vec::new();
+            let repartition =
+                Output::Repartition { operator: operator.clone(), key: placed_by, columns, format_version: 1 };
+            stages[0].chains.push(chain(vec![first], repartition));
             stages.push(Stage {
                 id: operator.clone(),
                 input: Input::Repartition(RepartitionSource {
@@ -231,9 +261,51 @@ pub(super) fn plan(shape: Shape) -> Plan {
                     columns: Vec::new(),
                     format_version: 1,
                 }),
-                chains: vec![Chain { statement: 1, steps: vec![Step::WindowMerge(totals)], output }],
+                chains: vec![chain(second, output)],
             });
         }
     }
     Plan { version: PLAN_VERSION, max_parallelism: shape.max_parallelism, stages }
+}
+
+/// A grouping in one stage, and its halves in two.
+struct Halves {
+    whole: Vec<Step>,
+    first: Step,
+    second: Vec<Step>,
+    placed_by: Vec<usize>,
+    output: Output,
+}
+
+fn halves(group: usize, other: usize, shape: Shape) -> Halves {
+    if matches!(shape.frame, Frame::Top | Frame::First) {
+        let rank = updates::ranking(group, shape.frame);
+        return Halves {
+            output: updates::output(shape.frame, rank.output_columns()),
+            placed_by: vec![0],
+            whole: vec![Step::Rank(rank.clone())],
+            first: Step::RankCombine(rank.clone()),
+            second: vec![Step::RankMerge(rank)],
+        };
+    }
+    if shape.is_without_window() {
+        let grouping = updates::grouping(group, other, shape.frame);
+        let behind = updates::behind(shape.frame);
+        let before = |step| [vec![step], behind.clone()].concat();
+        return Halves {
+            output: updates::output(shape.frame, grouping.output_columns()),
+            placed_by: (0..grouping.group.len()).collect(),
+            whole: before(Step::GroupAggregate(grouping.clone())),
+            first: Step::GroupCombine(grouping.clone()),
+            second: before(Step::GroupMerge(grouping)),
+        };
+    }
+    let totals = totals(group, other, shape.frame);
+    Halves {
+        output: sink(TOTALS, totals.output_columns()),
+        placed_by: vec![0],
+        whole: vec![Step::WindowAggregate(totals.clone())],
+        first: Step::WindowCombine(totals.clone()),
+        second: vec![Step::WindowMerge(totals)],
+    }
 }

@@ -111,6 +111,7 @@ fn job(scenario: &Scenario) -> JobSpec {
         plan: plans::plan(scenario.shape),
         policy: plans::policy(scenario.shape, scenario.epoch_interval),
         start_from: StartPosition::Earliest,
+        accept_dropped: [].into(),
     }
 }
 

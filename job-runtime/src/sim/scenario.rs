@@ -250,7 +250,7 @@ impl Scenario {
         let two_or_more = matches!(kind, Kind::TakeOver | Kind::Claims);
         let slots = if two_or_more { rng.between(2, 3) } else { rng.between(1, 3) } as u32;
         let records = rng.between(40, 240);
-        shape.frame = [Frame::Tumble, Frame::Hop, Frame::Cumulate][(records % 3) as usize];
+        shape.frame = Frame::ALL[(records % Frame::ALL.len() as u64) as usize];
         // So that most of what happens happens while there is work.
         let pace = ms(rng.between(2000, LAST_MISFORTUNE_MS)) * 2 / records as u32;
         let input = InputSpec {

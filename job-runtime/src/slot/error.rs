@@ -5,9 +5,13 @@ use freshet_engine::EngineError;
 use freshet_log::{LogError, TopicPartition};
 use freshet_state::lineage::LineageError;
 use freshet_state::store::StoreError;
-use freshet_state::{StateError, TaskId};
+use freshet_state::{NEW_LINEAGE, StateError, TaskId};
 
 use crate::job::Refusal;
+
+/// How the next generation is handed out, as a sentence.
+pub(crate) const NEXT_GENERATION: &str = "Hand out the next (on a cluster: another text in spec.restoreNonce, with \
+     spec.restoreFrom left out; elsewhere: `freshet preflight`)";
 
 /// What went wrong in a slot.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -35,7 +39,8 @@ pub enum SlotError {
     /// The log no longer has records that the job has not read yet.
     #[error(
         "{partition}: records {from} to {to} are gone before the job has read them (deleted, or past the topic's \
-         retention). Nothing was skipped. Restore them, or start a new lineage"
+         retention). Nothing was skipped. Restore them, or {anew}",
+        anew = NEW_LINEAGE
     )]
     InputTruncated {
         /// Which input.
@@ -49,7 +54,8 @@ pub enum SlotError {
     #[error(
         "task {task} has begun before, but Kafka has no committed offset for it: it expired \
          (offsets.retention.minutes) or was deleted. Where to go on is not guessed. Restore the group's offsets with \
-         their metadata, or start a new lineage"
+         their metadata, or {anew}",
+        anew = NEW_LINEAGE
     )]
     OffsetsLost {
         /// Which task.
@@ -65,7 +71,8 @@ pub enum SlotError {
     },
     /// A task that never began, and whose generation does not say where it begins.
     #[error(
-        "task {task} never began, and its generation does not say where it begins. Hand out the next (`freshet preflight`)"
+        "task {task} never began, and its generation does not say where it begins. {next}",
+        next = NEXT_GENERATION
     )]
     NoStartPosition {
         /// Which task.
@@ -91,7 +98,8 @@ pub enum SlotError {
     /// An input was deleted, and another topic of its name was made.
     #[error(
         "{topic} was deleted and made again (its id is {found}, the job has read {known}): the job's positions mean \
-         nothing in it, and nothing is read from it. Start a new lineage to read it from its beginning"
+         nothing in it, and nothing is read from it. To read it from its beginning, {anew}",
+        anew = NEW_LINEAGE
     )]
     TopicRecreated {
         /// Which topic.
@@ -183,7 +191,10 @@ impl SlotError {
             Self::Lineage(LineageError::OwnedElsewhere { .. }) => reasons::LINEAGE_OWNED_ELSEWHERE,
             Self::Lineage(LineageError::Contended(_)) => reasons::STORE_UNAVAILABLE,
             Self::Lineage(
-                LineageError::FixedFactChanged { .. } | LineageError::NotNewest { .. } | LineageError::BadId(_),
+                LineageError::FixedFactChanged { .. }
+                | LineageError::NotNewest { .. }
+                | LineageError::Overtaken { .. }
+                | LineageError::BadId(_),
             ) => reasons::LINEAGE_REFUSED,
             Self::Engine { error, .. } => match error {
                 EngineError::BadRecord { .. } => reasons::BAD_RECORD,

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 use freshet_log::{Log, LogError};
 use freshet_plan::{Input, Plan};
+use freshet_state::NEW_LINEAGE;
 use freshet_state::generation::Generation;
 
-use super::SlotError;
 use super::tasks::{input_topic, keys_by_partition};
+use super::{NEXT_GENERATION, SlotError};
 
 /// Ids of topics, by their names in Kafka.
 pub type TopicIds = BTreeMap<String, String>;
@@ -68,16 +69,18 @@ async fn check_partitions(log: &dyn Log, generation: &Generation) -> Result<(), 
             continue;
         }
         let remedy = if found < planned {
-            "A topic with fewer partitions is another topic: restore it, or start a new lineage"
+            format!("A topic with fewer partitions is another topic: restore it, or {NEW_LINEAGE}")
         } else if keys_by_partition(stage) {
-            "The job keeps state by this topic's own partitions, and more partitions place keys elsewhere: start a \
-             new lineage"
+            format!(
+                "The job keeps state by this topic's own partitions, and more partitions place keys elsewhere: \
+                 {NEW_LINEAGE}"
+            )
         } else {
-            "Hand out a next generation (`freshet assign`)"
+            NEXT_GENERATION.to_owned()
         };
         let topic = source.topic.clone();
         let generation = generation.number;
-        return Err(SlotError::PartitionsChanged { topic, generation, planned, found, remedy: remedy.to_owned() });
+        return Err(SlotError::PartitionsChanged { topic, generation, planned, found, remedy });
     }
     Ok(())
 }

@@ -50,6 +50,7 @@ use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::{Either, Shared, select};
 
+pub(crate) use error::NEXT_GENERATION;
 pub use error::SlotError;
 pub use events::{Deaf, EpochReport, Phase, SlotEvents, TakenOver, TaskReport};
 use takeover::Outcome;
@@ -255,6 +256,8 @@ pub async fn run_as(
         match ended {
             Ok(WorkEnd::Stopped) => return Ok(()),
             Ok(WorkEnd::Again) => {}
+            // What follows is the caller's matter, and nothing has failed.
+            Err(error @ SlotError::LineageEnded(_)) => return Err(error),
             Err(error) => {
                 let error = judged(slot, process, error).await;
                 slot.events.failed(&error, error.is_transient());

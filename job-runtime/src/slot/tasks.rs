@@ -133,7 +133,7 @@ pub(crate) fn input_topic(stage: &Stage, job: &str, lineage: &str) -> String {
 
 /// Whether a stage keys state by its input's own partitions, so that these can't become more.
 pub(crate) fn keys_by_partition(stage: &Stage) -> bool {
-    let keyed = |step: &Step| matches!(step, Step::WindowAggregate(_));
+    let keyed = |step: &Step| matches!(step, Step::WindowAggregate(_) | Step::GroupAggregate(_) | Step::Rank(_));
     stage.chains.iter().any(|chain| chain.steps.iter().any(keyed))
 }
 

@@ -3,6 +3,10 @@
 use crate::TaskId;
 use crate::store::StoreError;
 
+/// How a job begins anew, to be read after "or".
+pub const NEW_LINEAGE: &str =
+    "start a new lineage (on a cluster: spec.restoreFrom: {type: None}, with another text in spec.restoreNonce)";
+
 /// State can't be read or written. Only [`StateError::Store`] may heal by itself (see
 /// [`StateError::is_transient`]); every other kind needs a person, and nothing is guessed or reset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +17,8 @@ pub enum StateError {
     /// An object that something names is gone.
     #[error(
         "object {path} is missing, but {named_by} names it: was it deleted, or expired by a rule of the bucket? \
-         Restore it from a backup of the bucket, or start a new lineage"
+         Restore it from a backup of the bucket, or {anew}",
+        anew = NEW_LINEAGE
     )]
     Missing {
         /// The object, as the store knows it.
@@ -23,7 +28,8 @@ pub enum StateError {
     },
     /// An object's bytes are not what was written.
     #[error(
-        "object {path} is corrupt at byte {at}: {what}. Restore it from a backup of the bucket, or start a new lineage"
+        "object {path} is corrupt at byte {at}: {what}. Restore it from a backup of the bucket, or {anew}",
+        anew = NEW_LINEAGE
     )]
     Corrupt {
         /// The object, as the store knows it.

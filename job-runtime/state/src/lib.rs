@@ -45,7 +45,7 @@ pub mod store;
 
 use serde::{Deserialize, Serialize};
 
-pub use error::StateError;
+pub use error::{NEW_LINEAGE, StateError};
 
 /// One task: a partition of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

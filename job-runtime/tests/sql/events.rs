@@ -26,17 +26,26 @@ const COLUMNS: [(&str, &str, bool); 13] = [
     ("st", "STRUCT<id STRING, n INT, inner STRUCT<x BIGINT>>", false),
 ];
 
-/// `name TYPE, …` of a query's results as columns.
+/// `name TYPE [key], …` of a query's results as columns.
 pub fn columns(text: &str) -> Vec<Column> {
+    parts(text).into_iter().map(|(name, data_type, _)| Column::new(name, data_type.parse().expect(data_type))).collect()
+}
+
+/// The columns among them that are the record's key.
+fn key(text: &str) -> Vec<String> {
+    parts(text).into_iter().filter(|(_, _, is_key)| *is_key).map(|(name, ..)| name.to_owned()).collect()
+}
+
+fn parts(text: &str) -> Vec<(&str, &str, bool)> {
     let (mut columns, mut depth, mut start) = (Vec::new(), 0_i32, 0);
-    let text = format!("{text},");
-    for (at, c) in text.char_indices() {
+    for (at, c) in text.char_indices().chain([(text.len(), ',')]) {
         match c {
             '(' | '<' => depth += 1,
             ')' | '>' => depth -= 1,
             ',' if depth == 0 => {
                 let (name, data_type) = text[start..at].trim().split_once(' ').expect("a name and a type");
-                columns.push(Column::new(name, data_type.parse().expect(data_type)));
+                let plain = data_type.strip_suffix(" key");
+                columns.push((name, plain.unwrap_or(data_type), plain.is_some()));
                 start = at + 1;
             }
             _ => {}
@@ -77,7 +86,8 @@ pub fn catalog(out: &str, key_trusted: bool) -> Catalog {
         }),
         ..table("events", COLUMNS.iter().map(column).collect(), SOURCE_PARTITIONS)
     };
-    Catalog { tables: vec![events, table("out", columns(out), SOURCE_PARTITIONS)] }
+    let out = Table { key: key(out), ..table("out", columns(out), SOURCE_PARTITIONS) };
+    Catalog { tables: vec![events, out] }
 }
 
 /// A source of numbers that a seed decides (SplitMix64).

@@ -24,8 +24,12 @@ fn catalog(out: &str, key_trusted: bool, disorder_ms: i64) -> Catalog {
 /// Runs `sql` over records of one partition; the others have a late one that closes their windows.
 fn outcome(out: &str, sql: &str, records: &[String], two_stages: bool, disorder_ms: i64) -> Result<Outcome, String> {
     let catalog = catalog(out, !two_stages, disorder_ms);
-    let plan = freshet_sql::plan(&catalog, &format!("INSERT INTO out {sql}"), &PlanOptions { max_parallelism: 2 })
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let plan = freshet_sql::plan(
+        &catalog,
+        &format!("INSERT INTO out {sql}"),
+        &PlanOptions { max_parallelism: 2, ..PlanOptions::default() },
+    )
+    .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let windowed = ["TUMBLE", "HOP", "CUMULATE"].iter().any(|window| sql.contains(window));
     let closer = || vec![r#"{"k":"~","ts":9000000000000}"#.to_owned()];
     let (mut first, mut others) = (records.to_vec(), Vec::new());

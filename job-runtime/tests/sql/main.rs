@@ -14,5 +14,6 @@ mod oracle;
 #[allow(dead_code, reason = "examples/sql_against_postgres.rs uses the rest")]
 mod queries;
 mod run;
+mod sessions;
 mod spelling;
 mod windows;

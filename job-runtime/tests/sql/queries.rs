@@ -45,8 +45,10 @@ fn windows(sql: &str) -> (&str, Option<Windows>, &str) {
 }
 
 impl Query {
-    fn is_windowed(&self) -> bool {
-        windows(&self.sql).1.is_some()
+    /// Whether its rows come when time has passed.
+    fn waits(&self) -> bool {
+        let first_rows = self.sql.contains("ORDER BY ts) AS rn") || self.sql.contains("ORDER BY ts ASC) AS rn");
+        first_rows || windows(&self.sql).1.is_some()
     }
 
     fn freshet(&self) -> String {
@@ -74,7 +76,7 @@ impl Query {
     }
 
     fn plan(&self, key_trusted: bool) -> Result<Plan, String> {
-        let options = PlanOptions { max_parallelism: 2 };
+        let options = PlanOptions { max_parallelism: 2, ..PlanOptions::default() };
         freshet_sql::plan(&events::catalog(&self.out, key_trusted), &self.freshet(), &options)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
@@ -186,7 +188,7 @@ pub fn results(query: &Query, seed: u64, rows: i64) -> Result<Vec<String>, Strin
         let plan = query.plan(key_trusted)?;
         for manner in MANNERS {
             events::shuffle(&mut dice, &mut events);
-            let partitions = partitions(&events, key_trusted, query.is_windowed());
+            let partitions = partitions(&events, key_trusted, query.waits());
             let how = format!("{manner:?}, {} stages", plan.stages.len());
             let Outcome { values, bad, late } =
                 run(&plan, &partitions, manner).map_err(|error| format!("{how}: {error}"))?;

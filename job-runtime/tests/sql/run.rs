@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use freshet_engine::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task};
 use freshet_log::{Fetched, Outgoing, TopicPartition};
-use freshet_plan::{Input, Output, Plan};
+use freshet_plan::{Changes, Input, Output, Plan};
 use freshet_state::rows::RowBuffer;
 
 /// How a plan is run.
@@ -24,7 +24,7 @@ pub const SOURCE_PARTITIONS: u32 = 3;
 /// What a run gave.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The values of all records in the user's topics, in no order.
+    /// The values of all records in the user's topics, in no order; of upserts, the last one of each key.
     pub values: Vec<String>,
     /// Bad and late records.
     pub bad: BTreeMap<&'static str, u64>,
@@ -73,6 +73,17 @@ pub fn run(plan: &Plan, partitions: &[Vec<String>], manner: Manner) -> Result<Ou
     let mut outcome = Outcome::default();
     // What lies in the internal topics, by topic and partition.
     let mut internal: BTreeMap<(String, u32), Vec<Vec<u8>>> = BTreeMap::new();
+    let mut upserts: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let sinks: BTreeMap<&str, Changes> = plan
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.chains)
+        .filter_map(|chain| match &chain.output {
+            Output::Topic(sink) => Some((sink.topic.as_str(), sink.changes)),
+            Output::Repartition { .. } => None,
+        })
+        .collect();
+    let text = |value: Vec<u8>| String::from_utf8(value).map_err(|error| error.to_string());
     for stage in 0..plan.stages.len() {
         let program =
             StageProgram::compile(plan, stage, Arc::new(context.clone())).map_err(|error| error.to_string())?;
@@ -89,24 +100,32 @@ pub fn run(plan: &Plan, partitions: &[Vec<String>], manner: Manner) -> Result<Ou
                 }
             };
             let written = run_task(&program, &context, (&topic, partition), &records, manner, &mut outcome)?;
-            for (topic, partition, value) in written {
-                if plan
-                    .stages
-                    .iter()
-                    .flat_map(|stage| &stage.chains)
-                    .any(|chain| matches!(&chain.output, Output::Topic(sink) if sink.topic == topic))
-                {
-                    outcome.values.push(String::from_utf8(value).map_err(|error| error.to_string())?);
-                } else {
-                    internal.entry((topic, partition)).or_default().push(value);
+            for Written { topic, partition, key, value } in written {
+                match (sinks.get(topic.as_str()), key, value) {
+                    (Some(Changes::Upsert), Some(key), Some(value)) => drop(upserts.insert(key, value)),
+                    (Some(Changes::Upsert), Some(key), None) => drop(upserts.remove(&key)),
+                    (Some(Changes::Upsert), None, _) => return Err("an upsert without key".to_owned()),
+                    (Some(_), _, value) => outcome.values.push(text(value.unwrap_or_default())?),
+                    (None, _, value) => {
+                        internal.entry((topic, partition)).or_default().push(value.unwrap_or_default());
+                    }
                 }
             }
         }
     }
+    for value in upserts.into_values() {
+        outcome.values.push(text(value)?);
+    }
     Ok(outcome)
 }
 
-type Written = Vec<(String, u32, Vec<u8>)>;
+/// A record that a task wrote.
+struct Written {
+    topic: String,
+    partition: u32,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+}
 
 fn run_task(
     program: &StageProgram,
@@ -115,8 +134,8 @@ fn run_task(
     records: &[Vec<u8>],
     manner: Manner,
     outcome: &mut Outcome,
-) -> Result<Written, String> {
-    let mut written = Written::new();
+) -> Result<Vec<Written>, String> {
+    let mut written = Vec::new();
     let out = Outgoing::new(context.outputs.iter().map(|output| output.name.clone()).collect());
     let mut running = Running { task: program.task(partition), out, state: BTreeMap::new() };
     running.task.restored().map_err(|error| error.to_string())?;
@@ -142,7 +161,7 @@ fn run_task(
 }
 
 impl Running {
-    fn commit(&mut self, written: &mut Written) -> Result<(), String> {
+    fn commit(&mut self, written: &mut Vec<Written>) -> Result<(), String> {
         self.task.flush(&mut self.out).map_err(|error| error.to_string())?;
         let mut rows = RowBuffer::default();
         self.task.snapshot(&mut rows);
@@ -155,8 +174,12 @@ impl Running {
             }
         }
         for record in &self.out.records {
-            let value = self.out.value(record).unwrap_or_default().to_vec();
-            written.push((self.out.topics[usize::from(record.topic)].clone(), record.partition, value));
+            written.push(Written {
+                topic: self.out.topics[usize::from(record.topic)].clone(),
+                partition: record.partition,
+                key: self.out.key(record).map(<[u8]>::to_vec),
+                value: self.out.value(record).map(<[u8]>::to_vec),
+            });
         }
         self.out.clear();
         Ok(())

@@ -145,8 +145,12 @@ fn recount(windows: fn(i64) -> Vec<(i64, i64)>) -> Vec<String> {
 }
 
 fn found(window: &str, key_trusted: bool, batch: usize) -> Vec<String> {
-    let plan = freshet_sql::plan(&catalog(key_trusted), &select(window), &PlanOptions { max_parallelism: 2 })
-        .unwrap_or_else(|errors| panic!("{window}: {errors:?}"));
+    let plan = freshet_sql::plan(
+        &catalog(key_trusted),
+        &select(window),
+        &PlanOptions { max_parallelism: 2, ..PlanOptions::default() },
+    )
+    .unwrap_or_else(|errors| panic!("{window}: {errors:?}"));
     let mut partitions = vec![Vec::new(); SOURCE_PARTITIONS as usize];
     for (seconds, who, price) in BIDS {
         let partition = usize::from(who.as_bytes()[0]) % partitions.len();

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use freshet_crds::StreamJob;
 use freshet_crds::control::{Assignment, PreflightReport};
+use freshet_crds::reasons::{self, Kind, Reason};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -65,6 +66,23 @@ pub enum ApplyError {
     /// The spec changed between the look and the act.
     #[error("the spec can't be acted on")]
     NoSpec,
+}
+
+impl ApplyError {
+    /// What a condition says of it: a reason by name, and its kind.
+    #[must_use]
+    pub fn reason(&self) -> (&str, Kind) {
+        let known = |reason: &'static Reason| (reason.name, reason.kind);
+        match self {
+            Self::Api { .. } => known(&reasons::API_REFUSED),
+            Self::NameTaken { .. } => known(&reasons::NAME_TAKEN),
+            // They pass: what is in the way goes, or the next pass sees more.
+            Self::StillGoing { .. } | Self::NoSpec => known(&reasons::STARTING),
+            // It is asked again, whatever it says.
+            Self::HandOut(WorkerError::Refused(refusal)) => (&refusal.reason, Kind::Passing),
+            Self::HandOut(WorkerError::Silent(_) | WorkerError::Token(_)) => known(&reasons::WORKER_UNREACHABLE),
+        }
+    }
 }
 
 /// The API server's own sentence, where it gave one: the rest of its answer is for programs.
@@ -130,7 +148,8 @@ impl Applier<'_> {
                         self.ensure(&account).await?;
                     }
                     self.ensure(&builder.candidate()).await?;
-                    self.ensure(&builder.preflight(*attempt, *slots)).await?;
+                    let asks = self.valid.is_some_and(|valid| valid.asks.anything(self.has_lineage()));
+                    self.ensure(&builder.preflight(*attempt, *slots, asks)).await?;
                 }
                 Action::StartRetirement { attempt } => {
                     let Legacy::Deleted { job, .. } = &self.facts.legacy else { continue };
@@ -171,6 +190,13 @@ impl Applier<'_> {
 
     fn builder(&self) -> Result<Builder<'_>, ApplyError> {
         Ok(Builder::new(self.valid.ok_or(ApplyError::NoSpec)?, self.owner()?))
+    }
+
+    /// Whether this resource was ever given a lineage.
+    fn has_lineage(&self) -> bool {
+        let accepted = self.facts.accepted.as_ref();
+        accepted.is_some_and(|accepted| accepted.report.lineage.is_some())
+            || self.job.status.as_ref().is_some_and(|status| status.lineage.is_some())
     }
 
     fn owner(&self) -> Result<OwnerReference, ApplyError> {

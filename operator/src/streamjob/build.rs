@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 
 use super::names::{self, Component};
-use super::validate::Valid;
+use super::validate::{Asks, Valid};
 
 /// Where a pod finds its manifests.
 pub const MANIFESTS: &str = "/etc/freshet/job";
@@ -253,24 +253,27 @@ impl<'a> Builder<'a> {
         self.child(ChildKind::StatefulSet, &self.valid.name, Component::Worker, spec)
     }
 
-    /// A Job that looks whether the revision can run with `slots` workers, and hands out the generation.
+    /// A Job that looks whether the revision can run with `slots` workers, and hands out the generation; `asks`: in the
+    /// lineage that `restoreFrom` names.
     #[must_use]
-    pub fn preflight(&self, attempt: u32, slots: u32) -> Child {
+    pub fn preflight(&self, attempt: u32, slots: u32, asks: bool) -> Child {
         let (job, revision) = (&self.valid.name, &self.valid.revision);
-        let container = json!({
-            "name": "preflight",
-            "args": [
-                "preflight",
-                MANIFESTS,
-                "--slots",
-                slots.to_string(),
-                "--report",
-                "/dev/termination-log",
-                "--cluster-id",
-                self.valid.pods.cluster_id,
-            ],
-            "env": self.environment(),
-        });
+        let mut args = vec![
+            "preflight".to_owned(),
+            MANIFESTS.to_owned(),
+            "--slots".to_owned(),
+            slots.to_string(),
+            "--report".to_owned(),
+            "/dev/termination-log".to_owned(),
+            "--cluster-id".to_owned(),
+            self.valid.pods.cluster_id.clone(),
+        ];
+        if asks {
+            let Asks { made_ms, generation, .. } = &self.valid.asks;
+            args.extend([format!("--asked-by={}", self.valid.uid), format!("--asked-at={made_ms}")]);
+            args.push(format!("--asked-in={generation}"));
+        }
+        let container = json!({ "name": "preflight", "args": args, "env": self.environment() });
         let candidate = names::preflight_manifests(job, revision);
         let pod = self.pod(container, &candidate, Component::Preflight, Vec::new());
         let about = json!({

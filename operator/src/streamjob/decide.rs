@@ -22,7 +22,7 @@
 use freshet_crds::control::{PreflightReport, WorkerPhase};
 use freshet_crds::reasons::{FAILED_CREATE, Kind};
 
-use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState};
+use super::facts::{Facts, Legacy, PreflightFact, PreflightFailure, PreflightState, RetirementState, is_in};
 use super::names;
 use super::pods::Trouble;
 use super::validate::{Refusal, Valid};
@@ -202,14 +202,19 @@ fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
     if facts.asked_pods.is_some_and(|pods| pods > 0) {
         actions.push(Action::ResizeWorkers { pods: 0 });
     }
+    if matches!(facts.legacy, Legacy::Deleted { .. }) && !facts.preflights.is_empty() {
+        // One that still runs would begin what is to end. The others go with the resource.
+        let jobs = facts.preflights.iter().map(|preflight| preflight.name.clone()).collect();
+        actions.push(Action::RemovePreflights { jobs, manifests: Vec::new() });
+    }
     let overdue = facts.now_ms - since >= deadline_ms;
-    let stopped = left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0);
+    let looked = !matches!(facts.legacy, Legacy::Deleted { .. }) || facts.preflights.is_empty();
+    let stopped = looked && left == 0 && facts.asked_pods.is_none_or(|pods| pods == 0);
     let mut stage = Stage::Deleting(left);
     let ends = if stopped {
         match retire(facts, &mut stage, &mut actions) {
             Retire::Over => Some(None),
-            Retire::Impossible(why) => Some(Some(why)),
-            Retire::UnderWay => overdue.then(|| Some("the deletion of its state".to_owned())),
+            Retire::UnderWay => overdue.then(|| Some(undeleted(&stage))),
         }
     } else {
         let names = || facts.workers.iter().map(|worker| worker.pod.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -223,12 +228,22 @@ fn delete(facts: &Facts, since: i64, deadline_ms: i64) -> Decision {
     Decision { stage, actions }
 }
 
+/// What was not waited for any longer, with what has kept it.
+fn undeleted(stage: &Stage) -> String {
+    const WHAT: &str = "the deletion of its state, which stays";
+    match stage {
+        Stage::Retiring { trouble: Some(Trouble { reason, message }), .. }
+        | Stage::Retiring { last: Some(PreflightFailure { reason, message, .. }), .. } => {
+            format!("{WHAT}: {reason}: {message}")
+        }
+        _ => WHAT.to_owned(),
+    }
+}
+
 /// How far the deletion of what a job leaves is.
 enum Retire {
     /// There is nothing more to do.
     Over,
-    /// It can't be done: why.
-    Impossible(String),
     /// It is waited for.
     UnderWay,
 }
@@ -237,7 +252,13 @@ enum Retire {
 fn retire(facts: &Facts, stage: &mut Stage, actions: &mut Vec<Action>) -> Retire {
     let attempts = match &facts.legacy {
         Legacy::Kept | Legacy::None => return Retire::Over,
-        Legacy::Lost(refusal) => return Retire::Impossible(format!("its state, which stays: {}", refusal.message)),
+        // Until the deadline somebody may say where it is.
+        Legacy::Lost(Refusal { reason, message }) => {
+            let (reason, kind, message) = (reason.name.to_owned(), reason.kind, message.clone());
+            let last = Some(PreflightFailure { reason, kind, message, at_ms: facts.now_ms });
+            *stage = Stage::Retiring { attempt: 1, trouble: None, last };
+            return Retire::UnderWay;
+        }
         Legacy::Deleted { attempts, .. } => attempts,
     };
     let newest = attempts.iter().max_by_key(|fact| fact.attempt);
@@ -294,7 +315,8 @@ fn run(facts: &Facts, valid: &Valid, actions: &mut Vec<Action>) -> Stage {
 /// other one was accepted, but not before its preflight had handed a generation out. Only a preflight of the spec's
 /// revision hands out the one that puts it right.
 fn overtaken(facts: &Facts, report: &PreflightReport) -> bool {
-    let newest = facts.answers().max_by_key(|status| status.generation);
+    let here = facts.answers().filter(|status| is_in(status, report.lineage.as_deref()));
+    let newest = here.max_by_key(|status| status.generation);
     newest.is_some_and(|status| {
         let later = status.generation > report.generation;
         later && matches!((&status.revision, &report.revision), (Some(runs), Some(accepted)) if runs != accepted)
@@ -384,7 +406,8 @@ fn workers(facts: &Facts, valid: &Valid, report: &PreflightReport, actions: &mut
         actions.push(Action::AskAgain);
     }
     let wanted = valid.replicas;
-    let Some((generation, slots)) = facts.running() else {
+    let lineage = report.lineage.as_deref();
+    let Some((generation, slots)) = facts.running_in(lineage) else {
         // Nobody has said what runs. The stored assignment may have more slots than are asked for, and never has
         // a pod too few; pods are taken away only when a worker has confirmed the assignment.
         let known = report.slots.unwrap_or(wanted).max(facts.asked_pods.unwrap_or(0));
@@ -394,7 +417,8 @@ fn workers(facts: &Facts, valid: &Valid, report: &PreflightReport, actions: &mut
     let runs_it = |slot: u32| {
         facts.worker(slot).and_then(|worker| worker.status.as_ref()?.as_ref().ok()).is_some_and(|status| {
             // A worker without tasks holds no generation, and has nothing to take over.
-            status.generation == Some(generation)
+            is_in(status, lineage)
+                && status.generation == Some(generation)
                 && matches!(status.phase, WorkerPhase::Running | WorkerPhase::StandingBy)
                 || status.generation.is_none() && status.phase == WorkerPhase::StandingBy
         })

@@ -141,10 +141,23 @@ pub struct PreflightFailure {
 }
 
 impl Facts {
+    /// The lineage of what was accepted last.
+    #[must_use]
+    pub fn lineage(&self) -> Option<&str> {
+        self.accepted.as_ref()?.report.lineage.as_deref()
+    }
+
     /// The generation that workers run: the newest that any of them holds, with its slots.
     #[must_use]
     pub fn running(&self) -> Option<(u64, u32)> {
-        let held = self.answers().filter_map(|status| Some((status.generation?, status.slots?)));
+        self.running_in(self.lineage())
+    }
+
+    /// The same in a lineage: those of another one are numbered by themselves.
+    #[must_use]
+    pub fn running_in(&self, lineage: Option<&str>) -> Option<(u64, u32)> {
+        let here = self.answers().filter(|status| is_in(status, lineage));
+        let held = here.filter_map(|status| Some((status.generation?, status.slots?)));
         held.max_by_key(|(generation, _)| *generation)
     }
 
@@ -158,4 +171,11 @@ impl Facts {
     pub fn worker(&self, slot: u32) -> Option<&WorkerFact> {
         self.workers.iter().find(|worker| worker.slot == slot)
     }
+}
+
+/// Whether a worker is in `lineage`, as far as both are known.
+#[must_use]
+pub fn is_in(status: &WorkerStatus, lineage: Option<&str>) -> bool {
+    let own = status.lineage.as_deref();
+    own.is_none() || lineage.is_none() || own == lineage
 }

@@ -2,7 +2,7 @@
 //!
 //! One pass goes through the steps of the crate's essay: [`observe`] gathers [`facts`], [`validate`] resolves the
 //! spec, [`decide`](mod@decide) says what is next, [`build`] and [`apply`] do it, [`status`] says how things are. [`tale`] makes
-//! events of what changed.
+//! events of what changed. Where all is well only the workers are asked, until something is otherwise ([`rest`]).
 
 pub mod apply;
 pub mod build;
@@ -14,12 +14,14 @@ pub mod observe;
 pub mod pods;
 pub mod refused;
 pub mod remembered;
+pub mod rest;
 pub mod rollout;
 pub mod shapes;
 pub mod status;
 pub mod tale;
 #[cfg(test)]
 mod tests;
+mod trim;
 pub mod validate;
 pub mod workers;
 
@@ -28,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use freshet_crds::{StreamJob, Topic};
+use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
@@ -46,6 +49,7 @@ use decide::{Action, Decision, Stage, decide};
 use facts::Facts;
 use observe::{ChildWatches, Eyes};
 use remembered::Remembered;
+use rest::{Rest, Rests, Stamp};
 use shapes::Shapes;
 use workers::Workers;
 
@@ -115,6 +119,7 @@ pub async fn control(context: Context, watches: Watches, key: ControlKey, stoppi
         written: Mutex::default(),
         secrets: Mutex::default(),
         remembered,
+        rests: Rests::default(),
         shapes: Shapes::default(),
     };
     let metrics = reconciler.context.metrics.clone();
@@ -137,24 +142,26 @@ fn conditions(job: &StreamJob) -> &[Condition] {
 
 /// Children name their job by a label; a Topic concerns the jobs of its namespace that name it.
 fn triggers(watches: &Watches, children: &ChildWatches, remembered: &Arc<Remembered>) -> Vec<Triggers<StreamJob>> {
+    /// By its label; and, where somebody took that away, by whom it belongs to.
     fn owner<K: Resource<DynamicType = ()>>(child: &K) -> Vec<ObjectRef<StreamJob>> {
-        let job = child.labels().get(names::INSTANCE);
-        let namespace = child.namespace();
-        job.zip(namespace).map(|(job, namespace)| ObjectRef::new(job).within(&namespace)).into_iter().collect()
+        let (labelled, owner) = (crate::watch::instance(child), crate::watch::owner(child));
+        let namespace = child.namespace().unwrap_or_default();
+        let jobs = labelled.into_iter().chain(owner.filter(|owner| labelled != Some(owner)));
+        jobs.map(|job| ObjectRef::new(job).within(&namespace)).collect()
     }
     let store = watches.jobs.store.clone();
     let every =
         move || -> Vec<ObjectRef<StreamJob>> { store.state().iter().map(|job| ObjectRef::from_obj(&**job)).collect() };
     let (store, changed) = (watches.jobs.store.clone(), Arc::clone(remembered));
     let of_topic = move |topic: &Topic| -> Vec<ObjectRef<StreamJob>> {
-        changed.topic_changed();
-        let namespace = topic.namespace();
-        let jobs = store.state_filter(|job| job.namespace() == namespace && validate::names(&job.spec, topic));
+        let namespace = &topic.metadata.namespace;
+        let jobs = store.state_filter(|job| job.metadata.namespace == *namespace && validate::names(&job.spec, topic));
+        jobs.iter().filter_map(|job| job.metadata.uid.as_deref()).for_each(|uid| changed.topic_changed(uid));
         jobs.iter().map(|job| ObjectRef::from_obj(&**job)).collect()
     };
     let (all, changed) = (every.clone(), Arc::clone(remembered));
     let of_topics = move || {
-        changed.topic_changed();
+        changed.topics_changed();
         all()
     };
     vec![
@@ -180,6 +187,7 @@ struct Reconciler {
     /// When this process last made a job's Secret, or found it there, by the job's UID; ms since the Unix epoch.
     secrets: Mutex<HashMap<String, i64>>,
     remembered: Arc<Remembered>,
+    rests: Rests,
     shapes: Shapes,
 }
 
@@ -189,6 +197,11 @@ impl Reconcile<StreamJob> for Reconciler {
     async fn reconcile(&self, object: Arc<StreamJob>) -> Result<Pass, PassError> {
         let job = self.newest(object);
         let uid = job.uid().unwrap_or_default();
+        // Before anything is looked at.
+        let stamp = self.stamp(&job, &uid);
+        if self.still_rests(&job, &uid, &stamp).await {
+            return Ok(Pass { outcome: Outcome::Settled, again: steady(self.watches.jobs.store.len()) });
+        }
         let token = self.key.token(&uid);
         let eyes = Eyes {
             context: &self.context,
@@ -199,7 +212,7 @@ impl Reconcile<StreamJob> for Reconciler {
             token: &token,
         };
         let (facts, mut children) = eyes.look(&job).await;
-        children.secret_made = self.secret_was_seen(&uid, facts.now_ms);
+        children.secret_made = facts.now_ms < self.secret_seen_until(&uid);
         let deadline = i64::try_from(self.context.config.deletion_deadline.as_millis()).unwrap_or(i64::MAX);
         let decision = decide(&facts, deadline);
         tracing::debug!(job = job.name_any(), stage = ?decision.stage, actions = ?decision.actions, "decided");
@@ -238,21 +251,52 @@ impl Reconcile<StreamJob> for Reconciler {
             lock(&self.written).remove(&uid);
             lock(&self.secrets).remove(&uid);
             self.remembered.forget(&uid);
+            self.rests.put(&uid, None);
             self.shapes.forget(&uid);
             return Ok(Pass { outcome: Outcome::Settled, again: RESTING });
         }
         let pass = next_look(&facts, &decision, &done);
-        Ok(if pass.again == STEADY { Pass { again: steady(self.watches.jobs.store.len()), ..pass } } else { pass })
+        if pass.again != STEADY {
+            return Ok(pass);
+        }
+        self.rests.put(&uid, Rest::of(&facts, stamp, self.secret_seen_until(&uid)));
+        Ok(Pass { again: steady(self.watches.jobs.store.len()), ..pass })
     }
 }
 
 impl Reconciler {
-    /// Whether the job's Secret was there a short while ago. The operator can't read Secrets: it looks by trying to make
-    /// it, less often where there are many.
-    fn secret_was_seen(&self, uid: &str, now_ms: i64) -> bool {
+    /// In which state everything is that a pass looks at.
+    fn stamp(&self, job: &StreamJob, uid: &str) -> Stamp {
+        let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        Stamp {
+            version: job.resource_version(),
+            topics: self.remembered.topics_of(uid),
+            children: self.children.changed(namespace, name),
+        }
+    }
+
+    /// Whether the job rests, nothing has changed, and its workers say so.
+    async fn still_rests(&self, job: &StreamJob, uid: &str, stamp: &Stamp) -> bool {
+        let Some(rest) = self.rests.get(uid) else { return false };
+        if let Some(workers) = rest.asks(stamp, self.context.clock.now_ms()) {
+            let (token, secret) = (self.key.token(uid), names::secret(&job.name_any()));
+            let glances = workers.iter().map(|worker| self.workers.glance(&worker.ip, &token, &secret, &worker.tag));
+            // One that does not answer is asked once more, with all the others, before anything is said of it.
+            if try_join_all(glances).await.is_ok_and(|answers| rest.goes_on(&answers)) {
+                return true;
+            }
+        }
+        self.rests.put(uid, None);
+        false
+    }
+
+    /// Until when the job's Secret, which was there a short while ago, is taken to be there; ms since the Unix epoch. The
+    /// operator can't read Secrets: it looks by trying to make it, less often where there are many.
+    fn secret_seen_until(&self, uid: &str) -> i64 {
         let secrets = lock(&self.secrets);
         let every = i64::try_from(secrets.len()).unwrap_or(i64::MAX).saturating_mul(SECRET_EACH_MS).max(SECRET_MS);
-        secrets.get(uid).is_some_and(|seen| now_ms - seen < every)
+        secrets.get(uid).map_or(0, |seen| seen.saturating_add(every))
     }
 
     /// The newer of what the watch shows and what was written last.

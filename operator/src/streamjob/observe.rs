@@ -27,31 +27,33 @@ use super::names::{self, Component};
 use super::pods::{self, PodFact, Trouble};
 use super::refused::refused;
 use super::remembered::Remembered;
+use super::rest::KINDS;
 use super::rollout;
 use super::validate::remnant;
 use super::workers::Workers;
 use crate::clock::millis;
 use crate::conditions;
 use crate::context::Context;
+use crate::held::{Held, Trim};
 use crate::watch::{MANAGED_BY, Watched, api};
 
 /// The watches of children. Cheap to clone.
 #[derive(Clone)]
 pub struct ChildWatches {
     /// ServiceAccounts.
-    pub accounts: Watched<ServiceAccount>,
+    pub accounts: Watched<Held<ServiceAccount>>,
     /// ConfigMaps.
-    pub config_maps: Watched<ConfigMap>,
+    pub config_maps: Watched<Held<ConfigMap>>,
     /// Services.
-    pub services: Watched<Service>,
+    pub services: Watched<Held<Service>>,
     /// StatefulSets.
-    pub stateful_sets: Watched<StatefulSet>,
+    pub stateful_sets: Watched<Held<StatefulSet>>,
     /// PodDisruptionBudgets.
-    pub budgets: Watched<PodDisruptionBudget>,
+    pub budgets: Watched<Held<PodDisruptionBudget>>,
     /// Jobs.
-    pub jobs: Watched<Job>,
+    pub jobs: Watched<Held<Job>>,
     /// Pods.
-    pub pods: Watched<Pod>,
+    pub pods: Watched<Held<Pod>>,
 }
 
 impl ChildWatches {
@@ -65,10 +67,23 @@ impl ChildWatches {
             services: Watched::start(api(client, namespace), config(), tasks, |_| {}),
             stateful_sets: Watched::start(api(client, namespace), config(), tasks, |_| {}),
             budgets: Watched::start(api(client, namespace), config(), tasks, |_| {}),
-            // Of these only how they go is read.
-            jobs: Watched::start(api(client, namespace), config(), tasks, |job: &mut Job| job.spec = None),
-            pods: Watched::start(api(client, namespace), config(), tasks, |pod: &mut Pod| pod.spec = None),
+            jobs: Watched::start(api(client, namespace), config(), tasks, |_| {}),
+            pods: Watched::start(api(client, namespace), config(), tasks, |_| {}),
         }
+    }
+
+    /// Numbers of the last changes of what is labelled as a part of this job.
+    #[must_use]
+    pub fn changed(&self, namespace: &str, job: &str) -> [u64; KINDS] {
+        [
+            self.accounts.changed(namespace, job),
+            self.config_maps.changed(namespace, job),
+            self.services.changed(namespace, job),
+            self.stateful_sets.changed(namespace, job),
+            self.budgets.changed(namespace, job),
+            self.jobs.changed(namespace, job),
+            self.pods.changed(namespace, job),
+        ]
     }
 
     /// Completes once everything that was there is known: what is not seen yet must not be taken for missing.
@@ -98,19 +113,16 @@ pub struct Children {
 /// An object of any kind. It becomes JSON only where it is compared.
 trait Object: Send + Sync {
     fn json(&self) -> Value;
-    fn meta(&self) -> &ObjectMeta;
+    fn about(&self) -> &ObjectMeta;
 }
 
-impl<K: Resource + serde::Serialize + Send + Sync> Object for K {
+impl<K: Resource> Object for Held<K> {
     fn json(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_else(|error| {
-            tracing::warn!(%error, "an object can't be read");
-            Value::Null
-        })
+        Self::json(self)
     }
 
-    fn meta(&self) -> &ObjectMeta {
-        Resource::meta(self)
+    fn about(&self) -> &ObjectMeta {
+        self.meta()
     }
 }
 
@@ -125,22 +137,22 @@ impl Children {
     pub fn versions(&self) -> impl Iterator<Item = (ChildKind, &str, Option<&str>)> {
         self.objects
             .iter()
-            .map(|((kind, name), object)| (*kind, name.as_str(), object.meta().resource_version.as_deref()))
+            .map(|((kind, name), object)| (*kind, name.as_str(), object.about().resource_version.as_deref()))
     }
 
     /// Names of the ConfigMaps that preflights read.
     pub fn candidates(&self) -> impl Iterator<Item = String> {
         let of_preflight = |((kind, _), object): &(&(ChildKind, String), &Arc<dyn Object>)| {
-            let component = object.meta().labels.as_ref().and_then(|labels| labels.get(names::COMPONENT));
+            let component = object.about().labels.as_ref().and_then(|labels| labels.get(names::COMPONENT));
             *kind == ChildKind::ConfigMap
                 && component.is_some_and(|component| component == Component::Preflight.label())
         };
         self.objects.iter().filter(of_preflight).map(|((_, name), _)| name.clone())
     }
 
-    fn add<K>(&mut self, kind: ChildKind, watched: &Watched<K>, job: &StreamJob)
+    fn add<K>(&mut self, kind: ChildKind, watched: &Watched<Held<K>>, job: &StreamJob)
     where
-        K: Resource<DynamicType = ()> + Clone + serde::Serialize + Send + Sync + 'static,
+        K: Resource<DynamicType = ()> + Trim + Clone + serde::Serialize + 'static,
         K: std::fmt::Debug + serde::de::DeserializeOwned,
     {
         for object in parts(watched, job).filter(|object| belongs(&**object, job)) {
@@ -166,9 +178,9 @@ fn belongs(object: &impl Resource, job: &StreamJob) -> bool {
 }
 
 /// Whether a pod carries the labels of this job's component.
-fn is_of(pod: &Pod, job: &StreamJob, component: Component) -> bool {
+fn is_of(pod: &Held<Pod>, job: &StreamJob, component: Component) -> bool {
     let label = |name: &str| pod.labels().get(name).map(String::as_str);
-    pod.metadata.namespace == job.metadata.namespace
+    pod.meta().namespace == job.metadata.namespace
         && label(names::INSTANCE) == job.metadata.name.as_deref()
         && label(names::COMPONENT) == Some(component.label())
 }
@@ -192,12 +204,13 @@ pub struct Eyes<'a> {
 impl Eyes<'_> {
     /// Looks at everything once.
     pub async fn look(&self, job: &StreamJob) -> (Facts, Children) {
-        let children = self.children_of(job);
+        let mut children = self.children_of(job);
         let valid = self.remembered.validate(job, self.topics, self.context);
         let used = valid.as_ref().map(|valid| valid.topics.as_slice()).unwrap_or_default();
         let namespace = job.namespace().unwrap_or_default();
         let topic = |name: &String| self.topics.get(&namespace, name);
         let set = self.set_of(job);
+        children.pods = set.as_ref().and_then(|set| Some(set.status.as_ref()?.replicas));
         let asked_pods = set.as_ref().and_then(|set| u32::try_from(set.spec.replicas?).ok());
         let now_ms = self.context.clock.now_ms();
         let facts = Facts {
@@ -208,9 +221,9 @@ impl Eyes<'_> {
             unready_topics: used.iter().filter_map(topic).filter_map(|topic| unready(&topic)).collect(),
             accepted: self.accepted(job),
             asked_pods,
-            restarting: set.as_deref().is_some_and(|set| rollout::is_under_way(set, job.status.as_ref())),
-            refused_pods: self.refused_pods(job, asked_pods, set.as_deref()).await,
-            asked_again_ms: set.as_deref().map_or(0, asked_again),
+            restarting: set.as_ref().is_some_and(|set| rollout::is_under_way(set, job.status.as_ref())),
+            refused_pods: self.refused_pods(job, asked_pods, set.as_ref()).await,
+            asked_again_ms: set.as_ref().map_or(0, asked_again),
             workers: self.workers_of(job).await,
             legacy: self.legacy(job, &children),
             preflights: self.preflights(job).await,
@@ -229,18 +242,23 @@ impl Eyes<'_> {
         children.add(ChildKind::StatefulSet, &watches.stateful_sets, job);
         children.add(ChildKind::PodDisruptionBudget, &watches.budgets, job);
         children.add(ChildKind::Job, &watches.jobs, job);
-        children.pods = self.set_of(job).and_then(|set| Some(set.status.as_ref()?.replicas));
         children
     }
 
-    fn set_of(&self, job: &StreamJob) -> Option<Arc<StatefulSet>> {
+    fn set_of(&self, job: &StreamJob) -> Option<StatefulSet> {
         let set = self.children.stateful_sets.get(&job.namespace()?, &job.name_any());
-        set.filter(|set| belongs(&**set, job))
+        set.filter(|set| belongs(&**set, job))?.object()
+    }
+
+    /// The pods of `component`.
+    fn pods_of(&self, job: &StreamJob, component: Component) -> Vec<Pod> {
+        let pods = parts(&self.children.pods, job).filter(|pod| is_of(pod, job, component));
+        pods.filter_map(|pod| pod.object()).collect()
     }
 
     fn accepted(&self, job: &StreamJob) -> Option<Accepted> {
         let map = self.children.config_maps.get(&job.namespace()?, &job.name_any());
-        let map = map.filter(|map| belongs(&**map, job))?;
+        let map = map.filter(|map| belongs(&**map, job))?.object()?;
         let report: PreflightReport = serde_json::from_str(map.annotations().get(REPORT)?).ok()?;
         Some(Accepted { revision: map.labels().get(names::REVISION)?.clone(), report })
     }
@@ -248,7 +266,6 @@ impl Eyes<'_> {
     /// All workers' pods, and what those say that can be asked, side by side.
     async fn workers_of(&self, job: &StreamJob) -> Vec<WorkerFact> {
         let secret = names::secret(&job.name_any());
-        let pods = parts(&self.children.pods, job).filter(|pod| is_of(pod, job, Component::Worker));
         let ask = |pod: PodFact| {
             let secret = &secret;
             async move {
@@ -262,45 +279,47 @@ impl Eyes<'_> {
                 WorkerFact { pod, slot, status }
             }
         };
-        let live = pods.filter(|pod| !ended(pod)).map(|pod| pods::fact(&pod));
-        let mut workers = join_all(live.map(ask)).await;
+        let pods = self.pods_of(job, Component::Worker);
+        let live: Vec<PodFact> = pods.iter().filter(|pod| !ended(pod)).map(pods::fact).collect();
+        let mut workers = join_all(live.into_iter().map(ask)).await;
         workers.sort_by_key(|worker| worker.slot);
         workers
     }
 
     /// Why there are fewer pods than the StatefulSet asks for. Only asked for then: it is a request.
     async fn refused_pods(&self, job: &StreamJob, asked: Option<u32>, set: Option<&StatefulSet>) -> Option<Trouble> {
-        let pods = parts(&self.children.pods, job).filter(|pod| is_of(pod, job, Component::Worker));
-        let pods: Vec<Arc<Pod>> = pods.collect();
+        let pods: Vec<Arc<Held<Pod>>> =
+            parts(&self.children.pods, job).filter(|pod| is_of(pod, job, Component::Worker)).collect();
         if pods.len() >= asked? as usize {
             return None;
         }
         let uid = set?.metadata.uid.as_deref()?;
-        let newest = pods.iter().filter_map(|pod| pod.metadata.creation_timestamp.as_ref()).map(millis).max();
+        let newest = pods.iter().filter_map(|pod| pod.meta().creation_timestamp.as_ref()).map(millis).max();
         refused(&self.context.client, &job.namespace()?, uid, newest.unwrap_or(0)).await
     }
 
     /// The Jobs of `component`, each with its pod.
-    fn jobs_of(&self, job: &StreamJob, component: Component) -> Vec<(Arc<Job>, Option<PodFact>)> {
-        let is_one = |child: &Arc<Job>| {
+    fn jobs_of(&self, job: &StreamJob, component: Component) -> Vec<(Job, Option<PodFact>)> {
+        let is_one = |child: &Arc<Held<Job>>| {
             let label = child.labels().get(names::COMPONENT).map(String::as_str);
-            belongs(&**child, job) && label == Some(component.label()) && child.metadata.deletion_timestamp.is_none()
+            belongs(&**child, job) && label == Some(component.label()) && child.meta().deletion_timestamp.is_none()
         };
-        let jobs: Vec<Arc<Job>> = parts(&self.children.jobs, job).filter(is_one).collect();
+        let jobs: Vec<Job> =
+            parts(&self.children.jobs, job).filter(is_one).filter_map(|child| child.object()).collect();
         if jobs.is_empty() {
             return Vec::new();
         }
-        let pods: Vec<Arc<Pod>> = parts(&self.children.pods, job).filter(|pod| is_of(pod, job, component)).collect();
-        let with_pod = |child: Arc<Job>| {
+        let pods = self.pods_of(job, component);
+        let with_pod = |child: Job| {
             let name = child.name_any();
-            let pod = pods.iter().find(|pod| pod.labels().get("job-name") == Some(&name)).map(|pod| pods::fact(pod));
+            let pod = pods.iter().find(|pod| pod.labels().get("job-name") == Some(&name)).map(pods::fact);
             (child, pod)
         };
         jobs.into_iter().map(with_pod).collect()
     }
 
     async fn preflights(&self, job: &StreamJob) -> Vec<PreflightFact> {
-        let fact = |(child, pod): (Arc<Job>, Option<PodFact>)| {
+        let fact = |(child, pod): (Job, Option<PodFact>)| {
             let label = |label: &str| child.labels().get(label).cloned();
             let made = child.metadata.creation_timestamp.as_ref().map_or(0, millis);
             let podless = pod.is_none().then(|| child.uid()).flatten();
@@ -336,7 +355,7 @@ impl Eyes<'_> {
         if !begun {
             return Legacy::None;
         }
-        let fact = |(child, pod): (Arc<Job>, Option<PodFact>)| {
+        let fact = |(child, pod): (Job, Option<PodFact>)| {
             let attempt = child.labels().get(names::ATTEMPT)?.parse().ok()?;
             Some(RetirementFact { attempt, state: retirement_state(&child, pod) })
         };

@@ -2,7 +2,6 @@
 //! pass: planning costs more than all the rest of one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use freshet_crds::{StreamJob, Topic};
@@ -16,8 +15,16 @@ use crate::watch::Watched;
 #[derive(Debug, Default)]
 pub struct Remembered {
     answers: Mutex<HashMap<String, Answer>>,
-    /// How often Topics have changed.
-    topics: AtomicU64,
+    topics: Mutex<Topics>,
+}
+
+/// How often Topics have changed.
+#[derive(Debug, Default)]
+struct Topics {
+    /// Any of them may have.
+    all: u64,
+    /// One that the job names, by the job's UID.
+    of_job: HashMap<String, u64>,
 }
 
 /// What was found, and in which versions.
@@ -27,7 +34,7 @@ struct Answer {
     job: Option<i64>,
     /// The Topics that it names, with UID and generation.
     topics: Vec<(String, Option<String>, Option<i64>)>,
-    /// How often Topics had changed when these were compared last.
+    /// How often the job's Topics had changed when these were compared last.
     compared: u64,
     found: Result<Valid, Refusal>,
 }
@@ -40,7 +47,7 @@ impl Remembered {
     pub fn validate(&self, job: &StreamJob, topics: &Watched<Topic>, context: &Context) -> Result<Valid, Refusal> {
         let uid = job.uid().unwrap_or_default();
         // Before it is looked at the Topics: one that changes meanwhile makes the next pass look again.
-        let changes = self.topics.load(Ordering::Acquire);
+        let changes = self.topics_of(&uid);
         let lock = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().get(&uid)
             && known.job == job.metadata.generation
@@ -64,14 +71,31 @@ impl Remembered {
         found
     }
 
-    /// A Topic has changed.
-    pub fn topic_changed(&self) {
-        self.topics.fetch_add(1, Ordering::AcqRel);
+    /// A Topic has changed that the job with this UID names.
+    pub fn topic_changed(&self, uid: &str) {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        match topics.of_job.get_mut(uid) {
+            Some(changes) => *changes += 1,
+            None => drop(topics.of_job.insert(uid.to_owned(), 1)),
+        }
+    }
+
+    /// Any Topic may have changed.
+    pub fn topics_changed(&self) {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).all += 1;
+    }
+
+    /// How often the Topics of the job with this UID have changed: it never comes back to a number.
+    #[must_use]
+    pub fn topics_of(&self, uid: &str) -> u64 {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.all + topics.of_job.get(uid).copied().unwrap_or(0)
     }
 
     /// The job is gone.
     pub fn forget(&self, uid: &str) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).of_job.remove(uid);
     }
 }
 

@@ -9,17 +9,17 @@ use std::ops::Range;
 
 use freshet_crds::control::{WorkerPhase, WorkerStatus};
 use freshet_crds::reasons::{
-    self, DELETING, LAG_BEYOND_BOUNDS, LAG_WITHIN_BOUNDS, NAME_TAKEN, PREFLIGHT_RUNNING, RESCALING, RESTARTING,
+    self, DELETING, LAG_BEYOND_BOUNDS, LAG_UNKNOWN, LAG_WITHIN_BOUNDS, PREFLIGHT_RUNNING, RESCALING, RESTARTING,
     RUNNING, Reason, STARTING, SUSPENDED, SUSPENDING, TAKING_OVER, TOPIC_NOT_READY, WORKER_UNREACHABLE,
     WORKERS_NOT_READY, condition,
 };
-use freshet_crds::reasons::{API_REFUSED, EPOCHS_NOT_COMMITTING, FAILED_CREATE, Kind};
+use freshet_crds::reasons::{EPOCHS_NOT_COMMITTING, FAILED_CREATE, Kind};
 use freshet_crds::{LineageStatus, PlanStatus, RevisionStatus, StreamJob, StreamJobStatus};
 use kube::ResourceExt;
 
 use super::apply::ApplyError;
 use super::decide::{Action, Decision, RescaleStep, Stage, kind_of};
-use super::facts::{Facts, WorkerFact};
+use super::facts::{Facts, WorkerFact, is_in};
 use super::names;
 use super::pods::Trouble;
 use crate::clock::time;
@@ -122,6 +122,16 @@ fn problem(facts: &Facts, slot: u32, newest: Option<u64>, refused: Option<&Troub
         });
     }
     match status.phase {
+        WorkerPhase::Running if !is_in(status, facts.lineage()) => {
+            let (is, wanted) = (status.lineage.as_deref().unwrap_or_default(), facts.lineage().unwrap_or_default());
+            bad(
+                &STARTING,
+                format!(
+                    "{name} is in lineage {is}, and {wanted} was handed out: it goes there by itself. If it stays, give \
+                     spec.restoreNonce another text"
+                ),
+            )
+        }
         WorkerPhase::Running if status.generation != newest => {
             bad(&STARTING, format!("{name} still runs generation {}", status.generation.unwrap_or(0)))
         }
@@ -209,30 +219,48 @@ fn beside(facts: &Facts, stage: &Stage) -> Option<(String, Kind, String)> {
 pub fn verdict(facts: &Facts, decision: &Decision, failure: Option<&ApplyError>) -> Verdict {
     let mut verdict = judged(facts, &decision.stage);
     if let Some(error) = failure {
-        let reason = if matches!(error, ApplyError::NameTaken { .. }) { &NAME_TAKEN } else { &API_REFUSED };
-        let fact = Some(Fact::yes(reason.name, error.to_string()));
-        if reason.kind == Kind::Stalled {
+        let (reason, kind) = error.reason();
+        let fact = Some(Fact::yes(reason, error.to_string()));
+        if kind == Kind::Stalled {
             verdict.stalled = fact;
         } else {
             verdict.reconciling = fact;
         }
         if !verdict.ready.holds {
-            verdict.ready = Fact::no(reason.name, error.to_string());
+            verdict.ready = Fact::no(reason, error.to_string());
         }
     }
     if let Ok(valid) = &facts.valid
         && let Some(most) = valid.max_lag_ms
         && !valid.suspended
     {
-        let lag = lag_ms(facts);
-        let fact = if lag <= most {
-            Fact::yes(LAG_WITHIN_BOUNDS.name, format!("no record waits longer than {most} ms"))
-        } else {
-            Fact::no(LAG_BEYOND_BOUNDS.name, format!("records wait {} and spec.slo.maxLag is {most} ms", coarse(lag)))
-        };
-        verdict.more.push((condition::LAG_WITHIN_OBJECTIVE, fact));
+        verdict.more.push((condition::LAG_WITHIN_OBJECTIVE, lag_objective(facts, most)));
     }
     verdict
+}
+
+/// Whether records wait no longer than `most_ms`. What one worker says is enough for a breach; that there is none, all that
+/// have tasks must say.
+fn lag_objective(facts: &Facts, most_ms: u64) -> Fact {
+    let lag = lag_ms(facts);
+    if lag > most_ms {
+        let most = most_ms;
+        return Fact::no(
+            LAG_BEYOND_BOUNDS.name,
+            format!("records wait {} and spec.slo.maxLag is {most} ms", coarse(lag)),
+        );
+    }
+    let slots = facts.running().map_or(0, |(_, slots)| slots);
+    let says = |slot: u32| {
+        let answer = facts.worker(slot).and_then(|worker| worker.status.as_ref()?.as_ref().ok());
+        // One without tasks has nothing that could wait.
+        answer.is_some_and(|status| matches!(status.phase, WorkerPhase::Running | WorkerPhase::StandingBy))
+    };
+    match (0..slots).find(|slot| !says(*slot)) {
+        Some(silent) => Fact::unknown(LAG_UNKNOWN.name, format!("worker {silent} does not say how long records wait")),
+        None if slots == 0 => Fact::unknown(LAG_UNKNOWN.name, "no worker has tasks yet"),
+        None => Fact::yes(LAG_WITHIN_BOUNDS.name, format!("no record waits longer than {most_ms} ms")),
+    }
 }
 
 fn judged(facts: &Facts, stage: &Stage) -> Verdict {
@@ -271,14 +299,15 @@ fn running(facts: &Facts) -> String {
     format!("{slots} workers run generation {generation}, and epochs commit")
 }
 
-/// Age of the oldest record that waits, ms.
+/// Age of the oldest record that waits, ms, as far as workers say it.
 fn lag_ms(facts: &Facts) -> u64 {
-    facts.answers().map(|status| status.lag_ms).max().unwrap_or(0)
+    let run = facts.answers().filter(|status| status.phase == WorkerPhase::Running);
+    run.map(|status| status.lag_ms).max().unwrap_or(0)
 }
 
 /// A lag in steps that move rarely.
 #[must_use]
-pub fn coarse(lag_ms: u64) -> String {
+pub fn coarse(lag_ms: u64) -> &'static str {
     const STEPS: &[(u64, &str)] = &[
         (1_000, "<1s"),
         (5_000, "<5s"),
@@ -288,7 +317,7 @@ pub fn coarse(lag_ms: u64) -> String {
         (300_000, "<5m"),
         (600_000, "<10m"),
     ];
-    STEPS.iter().find(|(most, _)| lag_ms < *most).map_or(">10m", |(_, text)| text).to_owned()
+    STEPS.iter().find(|(most, _)| lag_ms < *most).map_or(">10m", |(_, text)| text)
 }
 
 /// The whole status that says how the job is. What can't be known in this pass stays as it was.
@@ -348,7 +377,10 @@ pub fn status(
                 internal_topics: report.internal_topics.clone(),
             })
             .or(old.plan),
-        lag: facts.answers().any(|status| status.phase == WorkerPhase::Running).then(|| coarse(lag_ms(facts))),
+        lag: facts
+            .answers()
+            .any(|status| status.phase == WorkerPhase::Running)
+            .then(|| coarse(lag_ms(facts)).to_owned()),
         conditions: verdict(facts, decision, failure).conditions(&old.conditions, generation, &now),
     }
 }

@@ -116,6 +116,8 @@ pub fn of_status(old: Option<&StreamJobStatus>, new: &StreamJobStatus, facts: &F
     if let Some(lag) = after(condition::LAG_WITHIN_OBJECTIVE)
         && let Some(former) = before(condition::LAG_WITHIN_OBJECTIVE)
         && former.status != lag.status
+        && lag.status != "Unknown"
+        && (lag.status == "False" || former.status == "False")
     {
         let note = lag.message.as_str();
         story.push(if lag.status == "True" {

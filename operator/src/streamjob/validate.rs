@@ -5,16 +5,19 @@
 //! checked by the room that reads them in the pods ([`freshet::manifest`]), and the SQL is planned, so that a
 //! mistake is shown before anything is touched.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freshet::manifest::{self, Severity};
 use freshet_crds::reasons::{Reason, SPEC_INVALID, TOPIC_NOT_FOUND};
 use freshet_crds::{DesiredState, KafkaSpec, SecretRef, StreamJob, StreamJobSpec, TemplateSpec, Topic, defaults};
+use freshet_plan::{Input, Output, Plan};
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::names::hex;
+use crate::clock::millis;
 use crate::config::Config;
 
 /// A StreamJob without mistakes.
@@ -42,6 +45,36 @@ pub struct Valid {
     pub pods: Pods,
     /// The most that its lag may be, ms.
     pub max_lag_ms: Option<u64>,
+    /// What tells a request for `restoreFrom` from those before it.
+    pub asks: Asks,
+}
+
+/// What tells a request for `restoreFrom` from those before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asks {
+    /// `restoreNonce`.
+    pub nonce: String,
+    /// When the resource was made, ms since the Unix epoch.
+    pub made_ms: i64,
+    /// The resource's generation.
+    pub generation: i64,
+}
+
+impl Asks {
+    fn of(job: &StreamJob) -> Self {
+        Self {
+            nonce: job.spec.restore_nonce.clone().unwrap_or_default(),
+            made_ms: job.metadata.creation_timestamp.as_ref().map_or(0, millis),
+            generation: job.metadata.generation.unwrap_or_default(),
+        }
+    }
+
+    /// Whether a preflight asks: `restoreFrom` is for a job that has no lineage yet, and once for each nonce. Whether this
+    /// one was answered before is known to the store.
+    #[must_use]
+    pub fn anything(&self, has_lineage: bool) -> bool {
+        !has_lineage || !self.nonce.is_empty()
+    }
 }
 
 /// What is particular about a job's pods.
@@ -78,6 +111,21 @@ impl Pods {
     }
 }
 
+/// The fields of a spec that its pods read.
+const READ_IN_PODS: &[&str] = &[
+    "sql",
+    "startFrom",
+    "restoreFrom",
+    "restoreNonce",
+    "maxParallelism",
+    "epochInterval",
+    "stateTtl",
+    "kafka",
+    "checkpoint",
+    "errors",
+    "upgrade",
+];
+
 /// Why a spec can't work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -95,34 +143,24 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
     let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
     let spec = &job.spec;
     let (resolved, pods) = resolve(spec, config, cluster_id)?;
-    let mut manifests = document("StreamJob", &name, &namespace, &Value::Object(resolved))?;
-    let mut used = Vec::new();
-    let mut meant: Vec<&Arc<Topic>> = topics.iter().filter(|topic| names(spec, topic)).collect();
+    let own = document("StreamJob", &name, &namespace, &Value::Object(resolved))?;
+    let mut meant: Vec<&Topic> = topics.iter().map(|topic| &**topic).filter(|topic| names(spec, topic)).collect();
     // A store has no order, and the revision must not hang on one.
     meant.sort_by_key(|topic| topic.name_any());
-    for topic in meant {
-        let topic_name = topic.name_any();
-        // Its administration (partitions' copies, configuration) is nothing that a job works by.
-        let spec = json!({
-            "topicName": topic.spec.topic_name,
-            "partitions": topic.spec.partitions,
-            "schema": topic.spec.schema,
-        });
-        manifests += "---\n";
-        manifests += &document("Topic", &topic_name, &namespace, &without_nulls(spec))?;
-        used.push(topic_name);
-    }
-
-    let mut examined = manifest::examine_texts(&[("job.yaml", &manifests)]);
-    let parallelism = spec.max_parallelism.and_then(|count| u32::try_from(count).ok());
-    let parallelism = parallelism.unwrap_or(defaults::MAX_PARALLELISM);
-    let plan = examined
-        .sql
-        .as_ref()
-        .and_then(|sql| manifest::plan(sql, &examined.topics, parallelism, &mut examined.diagnostics));
-    let (Some(plan), false) = (plan, examined.diagnostics.has_errors()) else {
-        return Err(refusal(&examined.diagnostics));
+    let (manifests, plan) = match planned(spec, &own, &namespace, &meant)? {
+        Ok(found) => found,
+        Err(diagnostics) => {
+            // A word of the SQL may be the name of a Topic that is wrong, and that the job does not mean.
+            let is_wrong = |topic: &&&Topic| {
+                let resource = format!("Topic/{}", topic.name_any());
+                diagnostics.items().iter().any(|item| item.severity == Severity::Error && item.resource == resource)
+            };
+            let good: Vec<&Topic> = meant.iter().filter(|topic| !is_wrong(topic)).copied().collect();
+            let again = if good.len() < meant.len() { planned(spec, &own, &namespace, &good)?.ok() } else { None };
+            again.ok_or_else(|| refusal(&diagnostics))?
+        }
     };
+    let used = used(spec, &plan, &meant);
     let quantities = spec.template.as_ref().and_then(|template| template.resources.as_ref());
     if let Some(resources) = quantities {
         for (field, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
@@ -145,9 +183,59 @@ pub fn validate(job: &StreamJob, topics: &[Arc<Topic>], config: &Config, cluster
         topics: used,
         pods,
         max_lag_ms: spec.slo.as_ref().and_then(|slo| slo.max_lag).map(freshet_crds::Duration::as_millis),
+        asks: Asks::of(job),
         name,
         namespace,
     })
+}
+
+/// The manifests with `topics`, and the plan; or what is wrong.
+fn planned(
+    spec: &StreamJobSpec,
+    own: &str,
+    namespace: &str,
+    topics: &[&Topic],
+) -> Result<Result<(String, Plan), manifest::Diagnostics>, Refusal> {
+    let mut manifests = own.to_owned();
+    for topic in topics {
+        // Its administration (partitions' copies, configuration) is nothing that a job works by.
+        let spec = json!({
+            "topicName": topic.spec.topic_name,
+            "partitions": topic.spec.partitions,
+            "schema": topic.spec.schema,
+        });
+        manifests += "---\n";
+        manifests += &document("Topic", &topic.name_any(), namespace, &without_nulls(spec))?;
+    }
+    let mut examined = manifest::examine_texts(&[("job.yaml", &manifests)]);
+    let parallelism = spec.max_parallelism.and_then(|count| u32::try_from(count).ok());
+    let parallelism = parallelism.unwrap_or(defaults::MAX_PARALLELISM);
+    let options = manifest::plan_options(parallelism, spec.state_ttl.map(Into::into));
+    let sql = examined.sql.as_ref();
+    let plan = sql.and_then(|sql| manifest::plan(sql, &examined.topics, &options, &mut examined.diagnostics));
+    Ok(match plan {
+        Some(plan) if !examined.diagnostics.has_errors() => Ok((manifests, plan)),
+        _ => Err(examined.diagnostics),
+    })
+}
+
+/// Those of `topics` that the job reads, writes, or sends dead letters to, by their resources' names.
+fn used(spec: &StreamJobSpec, plan: &Plan, topics: &[&Topic]) -> Vec<String> {
+    let mut tables: BTreeSet<&str> = BTreeSet::new();
+    for stage in &plan.stages {
+        if let Input::Topic(source) = &stage.input {
+            tables.insert(&source.table);
+        }
+        tables.extend(stage.chains.iter().filter_map(|chain| match &chain.output {
+            Output::Topic(sink) => Some(sink.table.as_str()),
+            Output::Repartition { .. } => None,
+        }));
+    }
+    let dead_letters = spec.errors.as_ref().and_then(|errors| errors.dead_letter_topic.as_deref());
+    let names = topics.iter().map(|topic| topic.name_any());
+    names
+        .filter(|name| tables.contains(name.replace('-', "_").as_str()) || dead_letters == Some(name.as_str()))
+        .collect()
 }
 
 /// A StreamJob as far as the deletion of what it leaves needs it: neither its SQL nor its Topics need be good, or there.
@@ -172,6 +260,7 @@ pub fn remnant(job: &StreamJob, config: &Config, cluster_id: &str) -> Result<Val
         topics: Vec::new(),
         pods,
         max_lag_ms: None,
+        asks: Asks::of(job),
     })
 }
 
@@ -179,9 +268,9 @@ pub fn remnant(job: &StreamJob, config: &Config, cluster_id: &str) -> Result<Val
 fn resolve(spec: &StreamJobSpec, config: &Config, cluster_id: &str) -> Result<(Map<String, Value>, Pods), Refusal> {
     let all = serde_json::to_value(spec).map_err(|error| invalid(format!("spec can't be read: {error}")))?;
     let mut resolved = Map::new();
-    for field in ["sql", "startFrom", "maxParallelism", "epochInterval", "kafka", "checkpoint", "errors"] {
-        if let Some(value) = all.get(field) {
-            resolved.insert(field.to_owned(), value.clone());
+    for field in READ_IN_PODS {
+        if let Some(value) = all.get(*field) {
+            resolved.insert((*field).to_owned(), value.clone());
         }
     }
     let kafka = spec.kafka.clone().or_else(|| config.default_kafka()).ok_or_else(|| {

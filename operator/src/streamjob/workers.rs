@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use freshet_crds::control::{
-    ASSIGNMENT_PATH, Assignment, AssignmentRequest, CONTROL_PORT, Refusal, STATUS_PATH, WorkerStatus,
+    ASSIGNMENT_PATH, Assignment, AssignmentRequest, CONTROL_PORT, LAG_HEADER, Refusal, STATUS_PATH, WorkerStatus,
 };
+use http::StatusCode;
+use http::header::IF_NONE_MATCH;
 use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
@@ -27,6 +29,18 @@ pub enum WorkerError {
     /// It refuses.
     #[error("{}: {}", .0.reason, .0.message)]
     Refused(Refusal),
+}
+
+/// What a worker answers that was heard of before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing that is acted on has changed.
+    Same {
+        /// Age of the oldest record that waits, ms.
+        lag_ms: u64,
+    },
+    /// How it is.
+    Status(Box<WorkerStatus>),
 }
 
 /// Talks to workers. Cheap to clone.
@@ -58,6 +72,26 @@ impl Workers {
         answer
     }
 
+    /// Whether the worker at `ip` is as it was when it said what has this `tag`; and how it is, if not.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub async fn glance(&self, ip: &str, token: &str, secret: &str, tag: &str) -> Result<Answer, WorkerError> {
+        let request = self.http.get(url(ip, STATUS_PATH)).bearer_auth(token).timeout(STATUS_LIMIT);
+        let answered = async {
+            let answered = request.header(IF_NONE_MATCH, tag).send().await.map_err(silent)?;
+            if answered.status() != StatusCode::NOT_MODIFIED {
+                return read(answered, secret).await.map(|status| Answer::Status(Box::new(status)));
+            }
+            let lag = answered.headers().get(LAG_HEADER).and_then(|lag| lag.to_str().ok()?.parse().ok());
+            let unreadable = || WorkerError::Silent(format!("its answer has no {LAG_HEADER}"));
+            lag.map(|lag_ms| Answer::Same { lag_ms }).ok_or_else(unreadable)
+        };
+        let answer = answered.await;
+        self.metrics.worker_asked("status", answer.is_ok());
+        answer
+    }
+
     /// Has the worker at `ip` hand out the next generation, unless the latest has `slots` slots already.
     ///
     /// # Errors
@@ -77,12 +111,11 @@ fn url(ip: &str, path: &str) -> String {
 }
 
 async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder, secret: &str) -> Result<T, WorkerError> {
-    let silent = |error: reqwest::Error| {
-        // The address is told by whoever knows the pod's name.
-        WorkerError::Silent(sources(&error.without_url()))
-    };
-    let answer = request.send().await.map_err(silent)?;
-    if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+    read(request.send().await.map_err(silent)?, secret).await
+}
+
+async fn read<T: DeserializeOwned>(answer: reqwest::Response, secret: &str) -> Result<T, WorkerError> {
+    if answer.status() == StatusCode::UNAUTHORIZED {
         return Err(WorkerError::Token(secret.to_owned()));
     }
     if answer.status().is_success() {
@@ -93,6 +126,11 @@ async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder, secret: &
         Ok(refusal) => Err(WorkerError::Refused(refusal)),
         Err(_) => Err(WorkerError::Silent(format!("it answers {code}"))),
     }
+}
+
+fn silent(error: reqwest::Error) -> WorkerError {
+    // The address is told by whoever knows the pod's name.
+    WorkerError::Silent(sources(&error.without_url()))
 }
 
 /// An error with what lies behind it: the first alone says only that a request failed.

@@ -20,8 +20,7 @@ use freshet_crds::{DeletionPolicy, ManagementPolicy, Topic};
 use freshet_kafka::admin::{ConfigChange, NewTopic};
 
 use super::difference::{self, Changes};
-use super::status::is_creating;
-use super::wanted::{Invalid, Wanted};
+use super::wanted::Wanted;
 
 /// The Kafka topic, as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,14 +224,39 @@ pub fn asks_for_jobs(wanted: &Wanted, seen: &Seen) -> bool {
     wanted.trusted_key && wanted.management != ManagementPolicy::Observe && wanted.partitions > topic.partitions
 }
 
-/// Decides about a Topic that is being deleted.
+/// What a Topic says of its end. It is known however little else of the spec can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// What may be done with the Kafka topic.
+    pub management: ManagementPolicy,
+    /// What becomes of it.
+    pub deletion: DeletionPolicy,
+}
+
+impl Policy {
+    /// As `topic` says it.
+    #[must_use]
+    pub fn of(topic: &Topic) -> Self {
+        let spec = &topic.spec;
+        let (management, deletion) = (spec.management_policy, spec.deletion_policy);
+        Self { management: management.unwrap_or_default(), deletion: deletion.unwrap_or_default() }
+    }
+
+    /// Whether the Kafka topic outlives its Topic: nothing may be written, or nobody asks for it to go.
+    fn keeps_the_topic(self) -> bool {
+        self.management == ManagementPolicy::Observe || self.deletion == DeletionPolicy::Retain
+    }
+}
+
+/// Decides about a Topic that is being deleted. How its brokers are reached has no part in it: jobs are waited for
+/// whether or not Kafka can be asked.
 #[must_use]
-pub fn decide_ending(wanted: &Wanted, facts: &FactsOfDeletion) -> Ending {
+pub fn decide_ending(policy: Policy, facts: &FactsOfDeletion) -> Ending {
     if !facts.used_by.is_empty() {
         let jobs = facts.used_by.clone();
         return if facts.deadline_passed { Ending::LetGo(Kept::InUse(jobs)) } else { Ending::Wait(jobs) };
     }
-    if stays_as_asked(wanted.management, wanted.deletion) {
+    if policy.keeps_the_topic() {
         return Ending::LetGo(Kept::AsAsked);
     }
     if facts.known.is_none() && !facts.creating {
@@ -242,27 +266,6 @@ pub fn decide_ending(wanted: &Wanted, facts: &FactsOfDeletion) -> Ending {
         return Ending::LetGo(Kept::Named(facts.named_by.clone()));
     }
     Ending::Delete(facts.known.clone())
-}
-
-/// What becomes of the Kafka topic of a Topic that is deleted, where Kafka can't be asked as the Topic stands; `None` is
-/// to wait for a mend of it.
-#[must_use]
-pub fn decide_ending_unreached(topic: &Topic, invalid: &Invalid, deadline_passed: bool) -> Option<Kept> {
-    let status = topic.status.as_ref();
-    let taken = status.is_some_and(|status| status.topic_id.is_some()) || is_creating(status);
-    if !taken {
-        return Some(Kept::NeverTaken);
-    }
-    let spec = &topic.spec;
-    if stays_as_asked(spec.management_policy.unwrap_or_default(), spec.deletion_policy.unwrap_or_default()) {
-        return Some(Kept::AsAsked);
-    }
-    deadline_passed.then(|| Kept::NotDeleted(invalid.to_string()))
-}
-
-/// Whether the Kafka topic outlives its Topic: nothing may be written, or nobody asks for it to go.
-fn stays_as_asked(management: ManagementPolicy, deletion: DeletionPolicy) -> bool {
-    management == ManagementPolicy::Observe || deletion == DeletionPolicy::Retain
 }
 
 fn new_topic(wanted: &Wanted) -> NewTopic {
@@ -477,40 +480,40 @@ mod tests {
             known: Some("one".to_owned()),
             creating: false,
         };
-        let deletes = Wanted { deletion: DeletionPolicy::Delete, ..wanted() };
-        assert_eq!(decide_ending(&deletes, &free), Ending::Delete(Some("one".to_owned())));
-        assert_eq!(decide_ending(&wanted(), &free), Ending::LetGo(Kept::AsAsked));
-        let observes = Wanted { management: ManagementPolicy::Observe, ..deletes.clone() };
-        assert_eq!(decide_ending(&observes, &free), Ending::LetGo(Kept::AsAsked));
+        let policy = |management, deletion| Policy { management, deletion };
+        let deletes = policy(ManagementPolicy::Managed, DeletionPolicy::Delete);
+        let retains = policy(ManagementPolicy::Managed, DeletionPolicy::Retain);
+        assert_eq!(decide_ending(deletes, &free), Ending::Delete(Some("one".to_owned())));
+        assert_eq!(decide_ending(retains, &free), Ending::LetGo(Kept::AsAsked));
+        let observes = policy(ManagementPolicy::Observe, DeletionPolicy::Delete);
+        assert_eq!(decide_ending(observes, &free), Ending::LetGo(Kept::AsAsked));
         let never = FactsOfDeletion { known: None, ..free.clone() };
-        assert_eq!(decide_ending(&deletes, &never), Ending::LetGo(Kept::NeverTaken));
-        let made = FactsOfDeletion { creating: true, ..never };
-        assert_eq!(decide_ending(&deletes, &made), Ending::Delete(None));
+        assert_eq!(decide_ending(deletes, &never), Ending::LetGo(Kept::NeverTaken));
+        let made = FactsOfDeletion { creating: true, ..never.clone() };
+        assert_eq!(decide_ending(deletes, &made), Ending::Delete(None));
         let named = FactsOfDeletion { named_by: vec!["a/b".to_owned()], ..free.clone() };
-        assert_eq!(decide_ending(&deletes, &named), Ending::LetGo(Kept::Named(vec!["a/b".to_owned()])));
+        assert_eq!(decide_ending(deletes, &named), Ending::LetGo(Kept::Named(vec!["a/b".to_owned()])));
         let jobs = vec!["fraud".to_owned()];
-        let used = FactsOfDeletion { used_by: jobs.clone(), ..free };
-        let late = FactsOfDeletion { deadline_passed: true, ..used.clone() };
-        for wanted in [&deletes, &wanted()] {
-            assert_eq!(decide_ending(wanted, &used), Ending::Wait(jobs.clone()));
-            assert_eq!(decide_ending(wanted, &late), Ending::LetGo(Kept::InUse(jobs.clone())));
+        // Whatever becomes of the Kafka topic, known or not.
+        for facts in [free, never] {
+            let used = FactsOfDeletion { used_by: jobs.clone(), ..facts };
+            let late = FactsOfDeletion { deadline_passed: true, ..used.clone() };
+            for policy in [deletes, retains, observes] {
+                assert_eq!(decide_ending(policy, &used), Ending::Wait(jobs.clone()));
+                assert_eq!(decide_ending(policy, &late), Ending::LetGo(Kept::InUse(jobs.clone())));
+            }
         }
     }
 
     #[test]
-    fn a_topic_that_is_to_be_deleted_is_not_left_for_want_of_brokers_before_the_deadline() {
-        let topic = |policy: &str, id: Option<&str>| -> Topic {
-            serde_json::from_value(serde_json::json!({
-                "apiVersion": freshet_crds::API_VERSION, "kind": "Topic", "metadata": { "name": "t" },
-                "spec": { "deletionPolicy": policy }, "status": { "topicId": id, "observedGeneration": 1 },
-            }))
-            .expect("a Topic")
-        };
-        let ending = |topic: &Topic, late| decide_ending_unreached(topic, &Invalid::NoCluster, late);
-        let deletes = topic("Delete", Some("one"));
-        assert_eq!(ending(&deletes, false), None);
-        assert_eq!(ending(&deletes, true), Some(Kept::NotDeleted(Invalid::NoCluster.to_string())));
-        assert_eq!(ending(&topic("Retain", Some("one")), false), Some(Kept::AsAsked));
-        assert_eq!(ending(&topic("Delete", None), false), Some(Kept::NeverTaken), "nothing was ever done for it");
+    fn a_policy_is_read_whatever_else_is_wrong() {
+        let topic: Topic = serde_json::from_value(serde_json::json!({
+            "apiVersion": freshet_crds::API_VERSION, "kind": "Topic", "metadata": { "name": "t" },
+            "spec": { "deletionPolicy": "Delete", "config": { "a": "\0" } },
+        }))
+        .expect("a Topic");
+        assert!(crate::topic::wanted::validate(&topic, None).is_err());
+        let managed = Policy { management: ManagementPolicy::Managed, deletion: DeletionPolicy::Delete };
+        assert_eq!(Policy::of(&topic), managed);
     }
 }

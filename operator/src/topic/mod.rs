@@ -11,7 +11,8 @@
 //! * [`claims`] (pure): whose a Kafka topic is that several Topics name.
 //! * [`users`] (pure): which StreamJobs use a Topic, and how.
 //! * [`cluster`] (IO): one client a Kafka cluster, with requests for many Topics at once.
-//! * [`reconcile`] (IO): one pass. [`status`] (pure): what it found, as conditions.
+//! * [`reconcile`] (IO): one pass; `ending` its last, `written` what it writes, `look` (pure) when the next is due.
+//!   [`status`] (pure): what it found, as conditions.
 //!
 //! What is never done: a topic that was ever known is not made again; a topic is not deleted unless it has the id
 //! that is known, its deletionPolicy says so, and nobody else names it; nothing is written that changes nothing.
@@ -20,11 +21,14 @@ pub mod claims;
 pub mod cluster;
 pub mod decide;
 pub mod difference;
+mod ending;
+mod look;
 pub mod reconcile;
 pub mod secured;
 pub mod status;
 pub mod users;
 pub mod wanted;
+mod written;
 
 use std::sync::Arc;
 

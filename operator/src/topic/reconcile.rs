@@ -7,25 +7,24 @@
 //! names the version that it stands on, so that a pass over something stale writes nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freshet_crds::{TOPIC_FINALIZER, Topic, TopicStatus};
+use freshet_crds::{Topic, TopicStatus};
 use freshet_kafka::admin::{AdminError, Trouble};
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::{Resource, ResourceExt};
-use serde_json::json;
 
 use super::claims::{Claim, Claims, rival};
 use super::cluster::{Cluster, Clusters};
-use super::decide::{Decision, Ending, Facts, FactsOfDeletion, KafkaTopic, Kept, Refusal, Seen};
-use super::decide::{asks_for_jobs, decide, decide_ending, decide_ending_unreached};
+use super::decide::{Decision, Facts, KafkaTopic, Refusal, Seen, asks_for_jobs, decide};
 use super::difference::Changes;
+use super::look;
 use super::status::{self, Doing, Ended, Failure};
 use super::users::{Use, users};
 use super::wanted::{Wanted, validate};
-use crate::clock::{self, millis};
+use super::written::{Written, uid, version};
+use crate::clock;
 use crate::context::Context;
 use crate::controller::{Pass, Reconcile};
 use crate::events::Happening;
@@ -39,8 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(40);
 /// A topic that is not there is looked for a second time after this: a broker that has just started may not know it.
 const SURELY: Duration = Duration::from_secs(1);
 /// When it is looked again at what Kafka refuses, or does not answer.
-const AGAIN_REFUSED: Duration = Duration::from_secs(10);
-const AGAIN_UNAVAILABLE: Duration = Duration::from_secs(2);
+pub(super) const AGAIN_REFUSED: Duration = Duration::from_secs(10);
+pub(super) const AGAIN_UNAVAILABLE: Duration = Duration::from_secs(2);
 const AGAIN_SOON: Duration = Duration::from_secs(1);
 
 /// Why a pass failed: what the API server did not do. What Kafka does not do is no failure of a pass, but stands in
@@ -57,29 +56,18 @@ pub enum TopicError {
 
 /// Makes passes over Topics.
 pub struct Topics {
-    context: Context,
-    watches: Watches,
-    clusters: Clusters,
-    claims: Arc<Claims>,
+    pub(super) context: Context,
+    pub(super) watches: Watches,
+    pub(super) clusters: Clusters,
+    pub(super) claims: Arc<Claims>,
     /// What this process wrote last, by the Topic's uid.
-    written: Mutex<HashMap<String, Written>>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Written {
-    /// The version that the last write gave.
-    version: u64,
-    /// Until when nothing need be done, if it is still that version: what a pass wrote itself is no reason for the
-    /// next one. Ms since the Unix epoch.
-    rests_until: i64,
-    /// Whether all was in order.
-    settled: bool,
+    pub(super) written: Mutex<HashMap<String, Written>>,
 }
 
 /// A pass's own copy of the Topic, as of its last write.
-struct Subject {
-    api: Api<Topic>,
-    topic: Topic,
+pub(super) struct Subject {
+    pub api: Api<Topic>,
+    pub topic: Topic,
 }
 
 impl Reconcile<Topic> for Topics {
@@ -286,98 +274,8 @@ impl Topics {
         }
     }
 
-    /// Ends a Topic that is being deleted, or waits.
-    async fn end(&self, subject: &mut Subject) -> Result<Pass, TopicError> {
-        if !subject.topic.finalizers().iter().any(|name| name == TOPIC_FINALIZER) {
-            return Ok(Pass { outcome: Outcome::Settled, again: self.next_look(&subject.topic) });
-        }
-        let topic = subject.topic.clone();
-        let since = topic.metadata.deletion_timestamp.as_ref().map_or(0, millis);
-        let deadline = since + i64::try_from(self.context.config.deletion_deadline.as_millis()).unwrap_or(i64::MAX);
-        let wanted = match validate(&topic, self.context.config.kafka.as_deref()) {
-            Ok(wanted) => wanted,
-            Err(invalid) => {
-                return match decide_ending_unreached(&topic, &invalid, self.context.clock.now_ms() >= deadline) {
-                    Some(kept) => self.let_go(subject, &kept).await,
-                    None => self.conclude(subject, None, &Ended::Invalid(invalid), Vec::new()).await,
-                };
-            }
-        };
-        let own = Claim::of(&topic, self.context.config.kafka.as_deref());
-        let others = self.claims.others(&wanted.name, &own, |access| self.clusters.known_id(access));
-        let used_by = users(&topic, &self.watches.jobs.store.state(), &self.watches.topics.store.state());
-        let facts = FactsOfDeletion {
-            used_by: used_by.into_iter().map(|(job, _)| job).collect(),
-            named_by: others.iter().map(Claim::who).collect(),
-            deadline_passed: self.context.clock.now_ms() >= deadline,
-            known: topic.status.as_ref().and_then(|status| status.topic_id.clone()),
-            creating: status::is_creating(topic.status.as_ref()),
-        };
-        match decide_ending(&wanted, &facts) {
-            Ending::Wait(jobs) => {
-                let until = clock::time(deadline).0.to_string();
-                self.conclude(subject, Some(&wanted), &Ended::InUse { jobs, until }, Vec::new()).await?;
-                let left = u64::try_from(deadline - self.context.clock.now_ms()).unwrap_or(0);
-                Ok(Pass { outcome: Outcome::Waiting, again: Duration::from_millis(left + 100).min(AGAIN_REFUSED) })
-            }
-            Ending::LetGo(kept) => self.let_go(subject, &kept).await,
-            Ending::Delete(id) => match self.delete(&wanted, id.as_deref()).await {
-                Ok(kept) => match kept {
-                    Some(kept) => self.let_go(subject, &kept).await,
-                    None => {
-                        self.gone(subject, "TopicDeleted", format!("deleted the Kafka topic {}", wanted.name)).await
-                    }
-                },
-                Err(failure) if facts.deadline_passed => {
-                    self.let_go(subject, &Kept::NotDeleted(failure.error.to_string())).await
-                }
-                Err(failure) => {
-                    let ended = Ended::Failed { topic: None, failed: vec![failure], creating: facts.creating };
-                    self.conclude(subject, Some(&wanted), &ended, Vec::new()).await?;
-                    Ok(Pass { outcome: Outcome::Waiting, again: AGAIN_UNAVAILABLE })
-                }
-            },
-        }
-    }
-
-    /// Deletes the Kafka topic, unless it is another one than `id`; then says so.
-    async fn delete(&self, wanted: &Wanted, id: Option<&str>) -> Result<Option<Kept>, Failure> {
-        let failed = |doing| move |error| Failure { doing, error };
-        let cluster = self.clusters.at(&wanted.access).map_err(failed(Doing::Looking))?;
-        match cluster.look(&wanted.name).await.map_err(failed(Doing::Looking))? {
-            Seen::Absent => Ok(None),
-            Seen::There(topic) if id.is_some_and(|id| id != topic.id) => Ok(Some(Kept::NeverTaken)),
-            Seen::There(_) => match cluster.delete(&wanted.name).await {
-                Ok(()) => Ok(None),
-                Err(error) if error.trouble == Trouble::NotFound => Ok(None),
-                Err(error) => Err(failed(Doing::Deleting)(error)),
-            },
-        }
-    }
-
-    async fn let_go(&self, subject: &mut Subject, kept: &Kept) -> Result<Pass, TopicError> {
-        let name = super::wanted::kafka_name(&subject.topic);
-        let why = match kept {
-            Kept::AsAsked => "as asked".to_owned(),
-            Kept::NeverTaken => "it is not this Topic's".to_owned(),
-            Kept::Named(topics) => format!("named by the Topics {} too", topics.join(", ")),
-            Kept::InUse(jobs) => format!("{} still used it at the deadline", status::jobs_in_words(jobs)),
-            Kept::NotDeleted(words) => format!("it could not be deleted within the deadline: {words}"),
-        };
-        self.gone(subject, "TopicKept", format!("the Kafka topic {name} stays: {why}")).await
-    }
-
-    /// Takes the finalizer away and tells what became of the Kafka topic.
-    async fn gone(&self, subject: &mut Subject, reason: &str, note: String) -> Result<Pass, TopicError> {
-        let about = subject.topic.object_ref(&());
-        self.finalizer(subject, false).await?;
-        self.tell(&about, vec![Happening::normal(reason, "Delete", note)]);
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid(&subject.topic));
-        Ok(Pass { outcome: Outcome::Settled, again: AGAIN_REFUSED })
-    }
-
     /// Writes the status, tells the story, and says when to look again.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         subject: &mut Subject,
         wanted: Option<&Wanted>,
@@ -401,89 +299,22 @@ impl Topics {
             {
                 AGAIN_UNAVAILABLE
             }
-            Ended::Failed { .. } | Ended::Refused { .. } | Ended::Invalid(_) | Ended::InUse { .. } => AGAIN_REFUSED,
+            Ended::Failed { .. }
+            | Ended::Refused { .. }
+            | Ended::Invalid(_)
+            | Ended::InUse { .. }
+            | Ended::Undeletable { .. } => AGAIN_REFUSED,
         };
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let until = self.context.clock.now_ms() + i64::try_from(again.as_millis()).unwrap_or(0);
-        let written_now = Written { version: version(&subject.topic), rests_until: until, settled };
-        written.insert(uid(&subject.topic), written_now);
+        let written = Written { version: version(&subject.topic), rests_until: until, settled };
+        self.remember(&subject.topic, written);
         Ok(Pass { outcome: if settled { Outcome::Settled } else { Outcome::Waiting }, again })
     }
 
-    /// Writes the status, if it changed.
-    async fn write(&self, subject: &mut Subject, wanted: Option<&Wanted>, ended: &Ended) -> Result<(), TopicError> {
-        let generation = subject.topic.metadata.generation.unwrap_or_default();
-        let old = subject.topic.status.as_ref();
-        let new = status::status(wanted, ended, old, generation, &self.context.clock.now());
-        if old == Some(&new) {
-            return Ok(());
-        }
-        let patch = json!({
-            "metadata": { "resourceVersion": subject.topic.resource_version() },
-            "status": {
-                "observedGeneration": new.observed_generation,
-                // Absent fields are taken away, not left.
-                "topicId": new.topic_id, "activeTopic": new.active_topic, "partitions": new.partitions,
-                "conditions": new.conditions,
-            },
-        });
-        let name = subject.topic.name_any();
-        let patched = subject.api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        subject.topic = patched.map_err(TopicError::Status)?;
-        self.wrote(&subject.topic);
-        Ok(())
-    }
-
-    /// Sets the finalizer, or takes it away, if it is not so.
-    async fn finalizer(&self, subject: &mut Subject, wanted: bool) -> Result<(), TopicError> {
-        let mut finalizers = subject.topic.finalizers().to_vec();
-        if finalizers.iter().any(|name| name == TOPIC_FINALIZER) == wanted {
-            return Ok(());
-        }
-        finalizers.retain(|name| name != TOPIC_FINALIZER);
-        if wanted {
-            finalizers.push(TOPIC_FINALIZER.to_owned());
-        }
-        let patch = json!({
-            "metadata": { "resourceVersion": subject.topic.resource_version(), "finalizers": finalizers },
-        });
-        let name = subject.topic.name_any();
-        match subject.api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(patched) => subject.topic = patched,
-            // Somebody else let it go.
-            Err(kube::Error::Api(refused)) if refused.code == 404 && !wanted => return Ok(()),
-            Err(error) => return Err(TopicError::Finalizer(error)),
-        }
-        self.wrote(&subject.topic);
-        Ok(())
-    }
-
-    fn wrote(&self, topic: &Topic) {
-        self.context.metrics.wrote("Topic", "patch");
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.insert(uid(topic), Written { version: version(topic), ..Written::default() });
-    }
-
-    fn written_of(&self, topic: &Topic) -> Written {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.get(&uid(topic)).copied().unwrap_or_default()
-    }
-
-    /// Tells the story beside the work: it holds nothing up.
-    fn tell(&self, about: &ObjectReference, story: Vec<Happening>) {
-        let (events, about) = (self.context.events.clone(), about.clone());
-        if !story.is_empty() {
-            tokio::spawn(async move {
-                for happening in story {
-                    events.tell(&about, happening).await;
-                }
-            });
-        }
-    }
-
-    fn next_look(&self, topic: &Topic) -> Duration {
+    /// When it is looked again at a Topic that is in order.
+    pub(super) fn next_look(&self, topic: &Topic) -> Duration {
         let seed = uid(topic).bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        next_look(self.context.clock.now_ms(), self.context.config.topic_resync, seed)
+        look::next_look(self.context.clock.now_ms(), self.context.config.topic_resync, seed)
     }
 }
 
@@ -520,55 +351,13 @@ async fn apply(
     failures.into_iter().filter_map(Result::err).collect()
 }
 
-/// When to look next at what is in order: once a `period`, at a second of it that `seed` chooses. Topics are spread
-/// over the period, and those of one second share requests.
-fn next_look(now_ms: i64, period: Duration, seed: u64) -> Duration {
-    let period_ms = i64::try_from(period.as_millis()).unwrap_or(i64::MAX).max(1);
-    let slots = u64::try_from(period_ms / 1_000).unwrap_or(1).max(1);
-    let phase = i64::try_from(seed % slots).unwrap_or(0) * 1_000 % period_ms;
-    let wait = (phase - now_ms).rem_euclid(period_ms);
-    // Not at once again, when its second is just passing.
-    let wait = if wait < period_ms / 2 { wait + period_ms } else { wait };
-    Duration::from_millis(u64::try_from(wait).unwrap_or(0))
-}
-
 /// Whether a person had to change something when it was last looked.
 fn refused_before(status: Option<&TopicStatus>) -> bool {
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
     crate::conditions::holding(conditions, freshet_crds::reasons::condition::STALLED).is_some()
 }
 
-fn uid(topic: &Topic) -> String {
-    topic.uid().unwrap_or_default()
-}
-
-/// Versions grow; 0 where one is no number.
-fn version(topic: &Topic) -> u64 {
-    topic.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
-}
-
 fn reason(status: Option<&TopicStatus>) -> Option<(String, String)> {
     let ready = crate::conditions::find(&status?.conditions, freshet_crds::reasons::condition::READY)?;
     Some((ready.reason.clone(), ready.message.clone()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_are_spread_over_the_period_and_meet_in_whole_seconds() {
-        let period = Duration::from_secs(20);
-        let mut phases = std::collections::BTreeSet::new();
-        for seed in 0..1_000 {
-            for now in [0, 1, 7_777, 19_999, 1_700_000_000_123] {
-                let wait = i64::try_from(next_look(now, period, seed).as_millis()).expect("short");
-                assert!((10_000..30_000).contains(&wait), "{wait}");
-                assert_eq!((now + wait) % 1_000, 0);
-                phases.insert((now + wait) % 20_000);
-            }
-        }
-        assert_eq!(phases.len(), 20);
-        assert!(next_look(5, Duration::from_millis(300), 3) <= Duration::from_millis(600));
-    }
 }

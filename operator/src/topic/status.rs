@@ -42,6 +42,13 @@ pub enum Ended {
     },
     /// The spec can't work.
     Invalid(Invalid),
+    /// The Topic is being deleted with its Kafka topic, which can't be asked for.
+    Undeletable {
+        /// Why.
+        invalid: Invalid,
+        /// How long that may be mended, in whole minutes and seconds, for people.
+        until: String,
+    },
     /// The Topic is being deleted and waits for these StreamJobs.
     InUse {
         /// They.
@@ -97,12 +104,18 @@ pub fn status(
     now: &Time,
 ) -> TopicStatus {
     let before = old.cloned().unwrap_or_default();
-    let conditions = verdict(wanted, ended).conditions(&before.conditions, generation, now);
+    let mut verdict = verdict(wanted, ended);
+    if is_creating(old) && matches!(ended, Ended::InUse { .. } | Ended::Undeletable { .. }) {
+        // That the Kafka topic may have been made stays written down until it is known what becomes of it.
+        let words = verdict.ready.message.clone();
+        (verdict.stalled, verdict.reconciling) = (None, Some(Fact::yes(reasons::CREATING.name, words)));
+    }
+    let conditions = verdict.conditions(&before.conditions, generation, now);
     let mut status = TopicStatus { observed_generation: generation, conditions, ..before };
     let topic = match ended {
         Ended::InSync(topic) => Some(topic),
         Ended::Applying { topic } | Ended::Refused { topic, .. } | Ended::Failed { topic, .. } => topic.as_ref(),
-        Ended::Creating | Ended::Invalid(_) | Ended::InUse { .. } => None,
+        Ended::Creating | Ended::Invalid(_) | Ended::Undeletable { .. } | Ended::InUse { .. } => None,
     };
     if let (Some(topic), Some(wanted)) = (topic, wanted) {
         status.topic_id = Some(topic.id.clone());
@@ -162,6 +175,13 @@ pub fn verdict(wanted: Option<&Wanted>, ended: &Ended) -> Verdict {
             verdict
         }
         Ended::Invalid(invalid) => Verdict::not_ready(&reasons::SPEC_INVALID, invalid.to_string()),
+        Ended::Undeletable { invalid, until } => Verdict::not_ready(
+            &reasons::SPEC_INVALID,
+            format!(
+                "the Kafka topic can't be deleted as spec.deletionPolicy asks: {invalid}. At {until} this Topic goes all \
+                 the same, and the Kafka topic stays"
+            ),
+        ),
         Ended::InUse { jobs, until } => Verdict::not_ready(
             &reasons::TOPIC_IN_USE,
             format!(
@@ -316,6 +336,22 @@ mod tests {
         let refused = status(None, &refused, Some(&away), 1, &time(2_000));
         assert!(!is_creating(Some(&refused)), "a refusal is known to have made nothing");
         assert_eq!(reason(&refused, "Stalled"), ("True".to_owned(), "KafkaRefused".to_owned()));
+    }
+
+    #[test]
+    fn that_a_topic_is_being_made_stays_written_down_while_its_end_waits() {
+        let journal = status(None, &Ended::Creating, None, 1, &time(0));
+        let (jobs, until) = (vec!["fraud".to_owned()], "noon".to_owned());
+        let waits = status(None, &Ended::InUse { jobs, until: until.clone() }, Some(&journal), 1, &time(1_000));
+        assert!(is_creating(Some(&waits)));
+        assert_eq!(reason(&waits, "Ready").1, "TopicInUse");
+        let stuck =
+            status(None, &Ended::Undeletable { invalid: Invalid::NoCluster, until }, Some(&waits), 1, &time(2_000));
+        assert!(is_creating(Some(&stuck)));
+        assert_eq!(
+            (reason(&stuck, "Ready").1.as_str(), reason(&stuck, "Stalled").0.as_str()),
+            ("SpecInvalid", "False")
+        );
     }
 
     #[test]

@@ -53,8 +53,10 @@ fn how(topic: &Topic, job: &StreamJob, topics: &[Arc<Topic>]) -> Option<Use> {
 /// Whether the tasks of `stage`, one a partition of its input, keep state.
 fn keeps_state(stage: &Stage) -> bool {
     stage.chains.iter().flat_map(|chain| &chain.steps).any(|step| match step {
-        Step::Filter { .. } | Step::Project { .. } | Step::WindowCombine(_) => false,
-        Step::WindowAggregate(_) | Step::WindowMerge(_) => true,
+        Step::Filter { .. } | Step::Project { .. } => false,
+        Step::WindowCombine(_) | Step::GroupCombine(_) | Step::RankCombine(_) => false,
+        Step::WindowAggregate(_) | Step::GroupAggregate(_) | Step::Rank(_) => true,
+        Step::WindowMerge(_) | Step::GroupMerge(_) | Step::RankMerge(_) => true,
     })
 }
 
@@ -77,9 +79,9 @@ fn plan(job: &StreamJob, topics: &[Arc<Topic>]) -> Option<Plan> {
     }
     let texts: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let examined = manifest::examine_texts(&texts);
-    let parallelism = examined.pipeline.as_ref().map_or(1, |pipeline| pipeline.job.max_parallelism);
+    let options = manifest::options_of(examined.pipeline.as_ref().map(|pipeline| &pipeline.job));
     let mut diagnostics = examined.diagnostics;
-    manifest::plan(&examined.sql?, &examined.topics, parallelism, &mut diagnostics)
+    manifest::plan(&examined.sql?, &examined.topics, &options, &mut diagnostics)
 }
 
 /// Whether `sql` holds the name of the Topic `resource`, as a table or in quotes, as a word of its own.

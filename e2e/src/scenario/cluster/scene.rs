@@ -121,6 +121,14 @@ impl Scene {
         topics::make(&self.around.kafka_from_here, topics)
     }
 
+    /// Deletes every consumer group whose name holds `part`, with its offsets; gives their names.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub fn delete_groups(&self, part: &str) -> Result<Vec<String>, LabError> {
+        topics::delete_groups(&self.around.kafka_from_here, part)
+    }
+
     /// Deletes every topic whose name holds `part`, behind everybody's back.
     ///
     /// # Errors

@@ -21,16 +21,70 @@ pub struct Members {
     /// Members below it were in a snapshot.
     clean: u32,
     scratch: Vec<u8>,
+    /// Where groups come and go one by one: the members of each.
+    links: Option<Links>,
+}
+
+/// Members linked by group, from the newest to the oldest.
+#[derive(Debug, Clone, Default)]
+struct Links {
+    /// The newest member of each group.
+    newest: Vec<u32>,
+    /// The one before each member in its group.
+    before: Vec<u32>,
+}
+
+/// No member.
+const NO_MEMBER: u32 = u32::MAX;
+
+impl Links {
+    /// A new member of group `id`.
+    fn add(&mut self, id: u32) {
+        let id = id as usize;
+        if self.newest.len() <= id {
+            self.newest.resize(id + 1, NO_MEMBER);
+        }
+        self.before.push(std::mem::replace(&mut self.newest[id], self.before.len() as u32));
+    }
+
+    fn memory_bytes(&self) -> usize {
+        (self.newest.capacity() + self.before.capacity()) * size_of::<u32>()
+    }
 }
 
 impl Members {
+    /// From now on, with nothing in it yet, the members of one group can be asked for.
+    pub(super) fn link(&mut self) {
+        self.links = Some(Links::default());
+    }
+
+    /// The members of group `id`, from the newest to the oldest: whether a snapshot holds it, and its value. Nothing
+    /// without [`Members::link`].
+    pub(super) fn of_group(&self, id: u32) -> impl Iterator<Item = (bool, &[u8])> {
+        let links = self.links.as_ref();
+        let newest = links.and_then(|links| links.newest.get(id as usize).copied());
+        let after = move |member: &u32| links.and_then(|links| links.before.get(*member as usize).copied());
+        let found = |member: Option<u32>| member.filter(|member| *member != NO_MEMBER);
+        std::iter::successors(found(newest), move |member| found(after(member)))
+            .map(|member| (member < self.clean, self.member(member).1))
+    }
+
+    /// Every member, of groups that have gone too.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
     /// Adds an encoded value to group `id`; whether it was new there.
     pub fn insert(&mut self, id: u32, value: &[u8]) -> bool {
         self.scratch.clear();
         self.scratch.extend_from_slice(&id.to_le_bytes());
         self.scratch.extend_from_slice(value);
         let known = self.table.len();
-        self.table.id_of(&self.scratch) as usize == known
+        let new = self.table.id_of(&self.scratch) as usize == known;
+        if new && let Some(links) = &mut self.links {
+            links.add(id);
+        }
+        new
     }
 
     /// Adds the values of the selected rows for which `mask` holds; gives those (rows and ids) that were new.
@@ -50,6 +104,9 @@ impl Members {
             key::put_value(view, row as usize, &mut self.scratch);
             let known = self.table.len();
             if self.table.id_of(&self.scratch) as usize == known {
+                if let Some(links) = &mut self.links {
+                    links.add(id);
+                }
                 rows.push(row);
                 ids.push(id);
             }
@@ -57,7 +114,13 @@ impl Members {
         (rows, ids)
     }
 
-    fn member(&self, member: u32) -> (u32, &[u8]) {
+    /// Whether a snapshot holds `member`.
+    pub(crate) const fn is_saved(&self, member: u32) -> bool {
+        member < self.clean
+    }
+
+    /// Group and value of `member`.
+    pub(crate) fn member(&self, member: u32) -> (u32, &[u8]) {
         let (group, value) = self.table.key(member).split_at(GROUP_BYTES);
         (u32::from_le_bytes([group[0], group[1], group[2], group[3]]), value)
     }
@@ -86,6 +149,10 @@ impl Members {
     pub fn clear(&mut self) {
         self.table.clear();
         self.clean = 0;
+        if let Some(links) = &mut self.links {
+            links.newest.clear();
+            links.before.clear();
+        }
     }
 
     /// Members sorted by group, of which there are `groups`.
@@ -111,7 +178,7 @@ impl Members {
     /// Bytes of memory held.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes()
+        self.table.memory_bytes() + self.links.as_ref().map_or(0, Links::memory_bytes)
     }
 
     /// Bytes of the values.

@@ -37,6 +37,7 @@ mod distinct;
 mod each;
 mod estimate;
 mod finish;
+mod linked;
 mod moments;
 mod more;
 mod number;

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, ListArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow_schema::Field;
-use freshet_env::{PlantedBug, planted};
 use freshet_plan::{Column, DataType};
 
 use super::cells::{CellError, Cells};
@@ -53,9 +52,7 @@ impl Order<'_> {
     fn put(&self, row: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&ordered_int(self.times[row]));
         out.extend_from_slice(&self.partition.to_be_bytes());
-        let position = self.origin[row];
-        let offset = if planted(PlantedBug::OrderByBatch) { position.into() } else { self.offsets[position as usize] };
-        out.extend_from_slice(&ordered_int(offset));
+        out.extend_from_slice(&ordered_int(self.offsets[self.origin[row] as usize]));
     }
 }
 

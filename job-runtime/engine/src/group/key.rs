@@ -125,11 +125,16 @@ pub(crate) const fn from_ordered_int(bytes: [u8; 8]) -> i64 {
 }
 
 fn put_float(value: f64, out: &mut Vec<u8>) {
+    out.push(FLOAT);
+    out.extend_from_slice(&ordered_float(value));
+}
+
+/// Bytes that sort as the numbers do.
+pub(crate) fn ordered_float(value: f64) -> [u8; 8] {
     // Positive numbers get their sign bit set, negative ones all bits turned: then bits sort as numbers.
     let bits = canonical(value).to_bits();
     let ordered = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
-    out.push(FLOAT);
-    out.extend_from_slice(&ordered.to_be_bytes());
+    ordered.to_be_bytes()
 }
 
 /// One zero and one NaN, which sorts above every number.

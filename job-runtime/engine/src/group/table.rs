@@ -56,6 +56,16 @@ impl GroupTable {
         }
     }
 
+    /// Takes the key with this id out: it gets another id when it comes again. The id is not given out again, and
+    /// [`GroupTable::key`] still knows its key.
+    pub fn forget(&mut self, id: u32) {
+        let Self { slots, hasher, bytes, ends } = self;
+        let hash = hasher.hash_one(key_at(bytes, ends, id)) as u32;
+        if let Ok(slot) = slots.find_entry(Slot::spread(hash), |slot| slot.id == id) {
+            slot.remove();
+        }
+    }
+
     /// The key with this id.
     ///
     /// # Panics
@@ -178,6 +188,18 @@ mod tests {
             wanted.sort();
             proptest::prop_assert_eq!(sorted, wanted);
         }
+    }
+
+    #[test]
+    fn a_key_that_was_forgotten_gets_another_id() {
+        let mut table = GroupTable::default();
+        for key in ["a", "b", "c"] {
+            table.id_of(key.as_bytes());
+        }
+        table.forget(1);
+        table.forget(1);
+        assert_eq!((table.id_of(b"a"), table.id_of(b"c")), (0, 2));
+        assert_eq!((table.id_of(b"b"), table.key(1), table.len()), (3, &b"b"[..], 4));
     }
 
     #[test]

@@ -50,5 +50,9 @@ pub(crate) fn select(rows: Rows, kept: &BooleanArray) -> Result<Option<Rows>, En
             None => None,
             Some(origin) => Some(filter(origin, kept).map_err(failed)?.as_primitive().clone()),
         },
+        kinds: match &rows.kinds {
+            None => None,
+            Some(kinds) => Some(filter(kinds, kept).map_err(failed)?.as_primitive().clone()),
+        },
     }))
 }

@@ -18,7 +18,12 @@
 //! by the watermark that each row carries, and why windows fire in the order of their ends and keys.
 
 pub mod filter;
+pub mod group;
 pub mod project;
+pub mod rank;
+pub mod session_aggregate;
+pub mod session_combine;
+mod sessions;
 pub mod window_aggregate;
 pub mod window_combine;
 pub mod window_merge;
@@ -28,9 +33,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use freshet_log::{Fetched, Outgoing};
-use freshet_plan::{Column, Step};
+use freshet_plan::{Column, Step, Window};
 use freshet_state::rows::RowBuffer;
 
+pub(crate) use sessions::SessionSpec;
 pub(crate) use windows::{WindowSpec, timestamps_ms};
 
 use crate::{EngineError, Rows};
@@ -97,6 +103,11 @@ pub trait Operator {
     fn stats(&self) -> OperatorStats {
         OperatorStats::default()
     }
+
+    /// How many keys of its state have expired since it was made.
+    fn expired(&self) -> u64 {
+        0
+    }
 }
 
 /// The operator of a window step, by itself: for benchmarks and tests of one operator.
@@ -105,6 +116,11 @@ pub trait Operator {
 /// [`EngineError::Plan`] for a step that is no window, or one that this runtime does not do.
 pub fn of_window(step: &Step) -> Result<Box<dyn Operator>, EngineError> {
     Ok(match step {
+        Step::WindowAggregate(plan) | Step::WindowCombine(plan) | Step::WindowMerge(plan)
+            if matches!(plan.window, Window::Session { .. }) =>
+        {
+            of_sessions(step, Arc::new(SessionSpec::of_sessions(plan)?))
+        }
         Step::WindowAggregate(plan) => {
             Box::new(window_aggregate::WindowAggregateOperator::new(Arc::new(WindowSpec::new(plan)?)))
         }
@@ -112,10 +128,27 @@ pub fn of_window(step: &Step) -> Result<Box<dyn Operator>, EngineError> {
             Box::new(window_combine::WindowCombineOperator::new(Arc::new(WindowSpec::new(plan)?)))
         }
         Step::WindowMerge(plan) => Box::new(window_merge::WindowMergeOperator::new(Arc::new(WindowSpec::new(plan)?))),
-        Step::Filter { .. } | Step::Project { .. } => {
+        Step::Filter { .. }
+        | Step::Project { .. }
+        | Step::GroupAggregate(_)
+        | Step::GroupCombine(_)
+        | Step::GroupMerge(_)
+        | Step::Rank(_)
+        | Step::RankCombine(_)
+        | Step::RankMerge(_) => {
             return Err(EngineError::Plan("the step is no window".to_owned()));
         }
     })
+}
+
+/// The operator of a step over sessions, whose aggregate is `spec`.
+pub(crate) fn of_sessions(step: &Step, spec: Arc<SessionSpec>) -> Box<dyn Operator> {
+    use session_aggregate::{Fed, SessionAggregateOperator};
+    match step {
+        Step::WindowCombine(_) => Box::new(session_combine::SessionCombineOperator::new(spec)),
+        Step::WindowMerge(_) => Box::new(SessionAggregateOperator::new(spec, Fed::Partials)),
+        _ => Box::new(SessionAggregateOperator::new(spec, Fed::Rows)),
+    }
 }
 
 /// How far a call came.

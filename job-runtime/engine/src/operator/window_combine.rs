@@ -83,6 +83,7 @@ impl WindowCombineOperator {
                 event_time: Int64Array::from_value(pane.start, ids.len()),
                 watermark: Int64Array::from_value(self.windows.fired, ids.len()),
                 origin: None,
+                kinds: None,
             })?;
         }
         Ok(())
@@ -96,6 +97,7 @@ fn part(rows: &Rows, from: usize, count: usize) -> Rows {
         event_time: rows.event_time.slice(from, count),
         watermark: rows.watermark.slice(from, count),
         origin: rows.origin.as_ref().map(|origin| origin.slice(from, count)),
+        kinds: rows.kinds.as_ref().map(|kinds| kinds.slice(from, count)),
     }
 }
 

@@ -18,6 +18,7 @@ mod dead_letter;
 mod program;
 mod sink;
 mod source;
+mod upsert;
 
 use std::sync::Arc;
 
@@ -96,6 +97,8 @@ pub struct TaskStats {
     pub bad: std::collections::BTreeMap<&'static str, u64>,
     /// Records that came after their window had closed.
     pub late: u64,
+    /// Keys of the state that have expired.
+    pub expired: u64,
     /// Keys in the state.
     pub state_keys: u64,
     /// About how many bytes the state takes in memory.
@@ -321,6 +324,7 @@ impl Task {
             let held = operator.stats();
             stats.state_keys += held.keys;
             stats.state_bytes += held.bytes;
+            stats.expired += operator.expired();
         }
         stats
     }

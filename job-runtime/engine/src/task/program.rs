@@ -5,22 +5,26 @@ use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use freshet_plan::{
-    Chain, Column, DataType, Input, Output, PLAN_VERSION, Plan, RepartitionSource, Stage, Step, TopicSink, TopicSource,
+    Chain, Changes, Column, DataType, Emits, Input, Output, PLAN_VERSION, Plan, RepartitionSource, Stage, Step,
+    TopicSink, TopicSource, Window,
 };
 
 use super::dead_letter::{DeadLetters, OutputPlace};
 use super::sink::{RepartitionWriter, TopicWriter};
 use super::source::{Source, TopicReader};
+use super::upsert::{LogWriter, UpsertWriter};
 use super::{JobContext, OnBadRecord, OnLate, Task};
 use crate::EngineError;
 use crate::expr::{self, CompiledExpr, CompiledPredicate};
 use crate::format::{KeyEncoder, decoder, encoder};
 use crate::operator::filter::Filter;
+use crate::operator::group::{GroupAggregateOperator, GroupCombineOperator, GroupMergeOperator, GroupSpec};
 use crate::operator::project::Project;
+use crate::operator::rank::{RankCombineOperator, RankFirstOperator, RankOperator, RankSpec};
 use crate::operator::window_aggregate::WindowAggregateOperator;
 use crate::operator::window_combine::WindowCombineOperator;
 use crate::operator::window_merge::WindowMergeOperator;
-use crate::operator::{Operator, Sink, WindowSpec};
+use crate::operator::{self, Operator, SessionSpec, Sink, WindowSpec};
 use crate::repartition::FORMAT_VERSION;
 use crate::types::arrow_schema;
 use crate::watermark::{CombinedWatermark, SourceWatermark};
@@ -49,6 +53,14 @@ enum StepProgram {
     WindowAggregate(Arc<WindowSpec>),
     WindowCombine(Arc<WindowSpec>),
     WindowMerge(Arc<WindowSpec>),
+    /// Any of the three over sessions.
+    Sessions(Step, Arc<SessionSpec>),
+    GroupAggregate(Arc<GroupSpec>),
+    GroupCombine(Arc<GroupSpec>),
+    GroupMerge(Arc<GroupSpec>),
+    Rank(Arc<RankSpec>),
+    RankCombine(Arc<RankSpec>),
+    RankMerge(Arc<RankSpec>),
 }
 
 enum SinkProgram {
@@ -171,7 +183,11 @@ impl SourceProgram {
                 }
             },
         };
-        let windows = |step: &Step| matches!(step, Step::WindowAggregate(_) | Step::WindowCombine(_));
+        let windows = |step: &Step| {
+            let may_be_late = |rank: &freshet_plan::Rank| rank.emits == Emits::First;
+            matches!(step, Step::WindowAggregate(_) | Step::WindowCombine(_))
+                || matches!(step, Step::Rank(rank) | Step::RankCombine(rank) if may_be_late(rank))
+        };
         let with_origin = stage.chains.iter().flat_map(|chain| &chain.steps).any(windows);
         Ok(Self::Topic { topic: topic.clone(), event_time, with_origin })
     }
@@ -198,12 +214,39 @@ fn check_format(operator: &str, version: u32) -> Result<(), EngineError> {
     ))
 }
 
+/// Checks that an updating result ends in a topic that is told of updates, and that nothing before it reads one.
+fn check_updates(chain: &Chain) -> Result<(), EngineError> {
+    let mut updates = None;
+    for step in &chain.steps {
+        match (step, updates) {
+            (Step::Filter { .. } | Step::Project { .. }, _) => {}
+            (_, Some(operator)) => {
+                return refuse(format!("the changing result of operator {operator} would be read by another one"));
+            }
+            (Step::GroupAggregate(group) | Step::GroupMerge(group), None) => {
+                updates = (group.emits != Emits::First).then_some(&group.id);
+            }
+            (Step::Rank(rank) | Step::RankMerge(rank), None) => {
+                updates = (rank.emits != Emits::First).then_some(&rank.id);
+            }
+            (_, None) => {}
+        }
+    }
+    match (&chain.output, updates) {
+        (Output::Topic(sink), Some(operator)) if sink.changes == Changes::Append => {
+            refuse(format!("`{}` takes no updates, and the result of operator {operator} changes", sink.table))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl ChainProgram {
     fn compile(input: &Input, chain: &Chain, context: &JobContext) -> Result<Self, EngineError> {
         let mut flow = match input {
             Input::Topic(topic) => Flow::Rows(topic.columns.clone()),
             Input::Repartition(source) => Flow::Partials(source.operator.clone()),
         };
+        check_updates(chain)?;
         let mut steps = Vec::with_capacity(chain.steps.len());
         for step in &chain.steps {
             let (step, behind) = StepProgram::compile(step, flow)?;
@@ -218,6 +261,8 @@ impl ChainProgram {
                 check_format(operator, *format_version)?;
                 let group = chain.steps.iter().rev().find_map(|step| match step {
                     Step::WindowCombine(aggregate) => Some(aggregate.group.len()),
+                    Step::GroupCombine(group) => Some(group.group.len()),
+                    Step::RankCombine(rank) => Some(rank.partition.len()),
                     _ => None,
                 });
                 if group.is_some_and(|group| !key.iter().copied().eq(0..group)) {
@@ -244,7 +289,26 @@ impl StepProgram {
         let columns = match (step, flow) {
             (Step::WindowMerge(aggregate), Flow::Partials(operator)) if operator == aggregate.id => {
                 let columns = aggregate.output_columns();
-                return Ok((Self::WindowMerge(Arc::new(WindowSpec::new(aggregate)?)), Flow::Rows(columns)));
+                let merge = match aggregate.window {
+                    Window::Session { .. } => {
+                        Self::Sessions(step.clone(), Arc::new(SessionSpec::of_sessions(aggregate)?))
+                    }
+                    _ => Self::WindowMerge(Arc::new(WindowSpec::new(aggregate)?)),
+                };
+                return Ok((merge, Flow::Rows(columns)));
+            }
+            (Step::GroupMerge(group), Flow::Partials(operator)) if operator == group.id => {
+                let columns = group.output_columns();
+                return Ok((Self::GroupMerge(Arc::new(GroupSpec::new(group)?)), Flow::Rows(columns)));
+            }
+            (Step::RankMerge(rank), Flow::Partials(operator)) if operator == rank.id => {
+                return Ok((Self::RankMerge(Arc::new(RankSpec::new(rank)?)), Flow::Rows(rank.output_columns())));
+            }
+            (Step::RankMerge(rank), _) => {
+                return refuse(format!("operator {} would merge rows that are none of its own", rank.id));
+            }
+            (Step::GroupMerge(group), _) => {
+                return refuse(format!("operator {} would merge rows that are no partial aggregates of it", group.id));
             }
             (Step::WindowMerge(aggregate), _) => {
                 return refuse(format!(
@@ -270,6 +334,17 @@ impl StepProgram {
                     projected.iter().map(|c| Column::new(&c.name, c.data_type.clone())).collect();
                 (Self::Project(compiled, arrow_schema(&columns)), Flow::Rows(columns))
             }
+            Step::WindowAggregate(aggregate) | Step::WindowCombine(aggregate)
+                if matches!(aggregate.window, Window::Session { .. }) =>
+            {
+                let spec = SessionSpec::of_sessions(aggregate)?;
+                spec.check_input(&columns)?;
+                let behind = match step {
+                    Step::WindowCombine(_) => Flow::Partials(aggregate.id.clone()),
+                    _ => Flow::Rows(aggregate.output_columns()),
+                };
+                (Self::Sessions(step.clone(), Arc::new(spec)), behind)
+            }
             Step::WindowAggregate(aggregate) => {
                 let spec = WindowSpec::new(aggregate)?;
                 spec.check_input(&columns)?;
@@ -280,7 +355,29 @@ impl StepProgram {
                 spec.check_input(&columns)?;
                 (Self::WindowCombine(Arc::new(spec)), Flow::Partials(aggregate.id.clone()))
             }
-            Step::WindowMerge(_) => return refuse("a merge has been handled above"),
+            Step::GroupAggregate(group) => {
+                let spec = GroupSpec::new(group)?;
+                spec.check_input(&columns)?;
+                (Self::GroupAggregate(Arc::new(spec)), Flow::Rows(group.output_columns()))
+            }
+            Step::GroupCombine(group) => {
+                let spec = GroupSpec::new(group)?;
+                spec.check_input(&columns)?;
+                (Self::GroupCombine(Arc::new(spec)), Flow::Partials(group.id.clone()))
+            }
+            Step::Rank(rank) => {
+                let spec = RankSpec::new(rank)?;
+                spec.check_input(&columns)?;
+                (Self::Rank(Arc::new(spec)), Flow::Rows(rank.output_columns()))
+            }
+            Step::RankCombine(rank) => {
+                let spec = RankSpec::new(rank)?;
+                spec.check_input(&columns)?;
+                (Self::RankCombine(Arc::new(spec)), Flow::Partials(rank.id.clone()))
+            }
+            Step::WindowMerge(_) | Step::GroupMerge(_) | Step::RankMerge(_) => {
+                return refuse("a merge has been handled above");
+            }
         })
     }
 
@@ -291,6 +388,15 @@ impl StepProgram {
             Self::WindowAggregate(spec) => Box::new(WindowAggregateOperator::new(spec.clone())),
             Self::WindowCombine(spec) => Box::new(WindowCombineOperator::new(spec.clone())),
             Self::WindowMerge(spec) => Box::new(WindowMergeOperator::new(spec.clone())),
+            Self::Sessions(step, spec) => operator::of_sessions(step, spec.clone()),
+            Self::GroupAggregate(spec) => Box::new(GroupAggregateOperator::new(spec.clone())),
+            Self::GroupCombine(spec) => Box::new(GroupCombineOperator::new(spec.clone())),
+            Self::GroupMerge(spec) => Box::new(GroupMergeOperator::new(spec.clone())),
+            Self::Rank(spec) if spec.emits == Emits::First => Box::new(RankFirstOperator::new(spec.clone(), false)),
+            Self::RankMerge(spec) if spec.emits == Emits::First => Box::new(RankFirstOperator::new(spec.clone(), true)),
+            Self::Rank(spec) => Box::new(RankOperator::new(spec.clone(), false)),
+            Self::RankMerge(spec) => Box::new(RankOperator::new(spec.clone(), true)),
+            Self::RankCombine(spec) => Box::new(RankCombineOperator::new(spec.clone())),
         }
     }
 }
@@ -307,20 +413,24 @@ impl SinkProgram {
         if sink.key.iter().any(|at| *at >= columns.len()) {
             return refuse(format!("the key of `{}` names a column that is not there", sink.table));
         }
+        if sink.changes == Changes::Upsert && sink.key.is_empty() {
+            return refuse(format!("`{}` has no key, so no record can replace one before it", sink.table));
+        }
         Ok(Self::Topic { place: output(context, &sink.topic)?, sink: sink.clone() })
     }
 
     fn sink(&self, task: u32) -> Box<dyn Sink> {
         match self {
             Self::Topic { place, sink } => {
-                let encoder = encoder(sink.format, &sink.columns);
-                Box::new(TopicWriter::new(
-                    place.topic,
-                    place.partitions,
-                    task,
-                    encoder,
-                    KeyEncoder::new(sink.key.clone()),
-                ))
+                let (encoder, keys) = (encoder(sink.format, &sink.columns), KeyEncoder::new(sink.key.clone()));
+                match sink.changes {
+                    Changes::Append => Box::new(TopicWriter::new(place.topic, place.partitions, task, encoder, keys)),
+                    Changes::Upsert => {
+                        let table = sink.table.clone();
+                        Box::new(UpsertWriter::new(table, place.topic, place.partitions, encoder, keys))
+                    }
+                    Changes::Log => Box::new(LogWriter::new(place.topic, sink)),
+                }
             }
             Self::Repartition { place, operator } => {
                 Box::new(RepartitionWriter::new(place.topic, place.partitions, task, operator))

@@ -174,7 +174,7 @@ impl TopicReader {
     ) -> Result<Option<Rows>, EngineError> {
         let in_range = |time: i64| (-MAX_EVENT_TIME_MS..=MAX_EVENT_TIME_MS).contains(&time);
         let good = times.null_count() == 0 && times.values().iter().all(|time| in_range(*time));
-        let rows = Rows { batch, watermark: times.clone(), event_time: times, origin: Some(origin) };
+        let rows = Rows { batch, watermark: times.clone(), event_time: times, origin: Some(origin), kinds: None };
         if good {
             return Ok(Some(rows));
         }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use freshet_engine::{JobContext, OnBadRecord, OnLate, OutputTopic, StageProgram, Task};
 use freshet_log::{Fetched, Outgoing, TopicPartition};
 use freshet_plan::{
-    Aggregate, AggregateFunction, Chain, Column, DataType, EventTime, Format, Input, Output, PLAN_VERSION, Plan,
-    RepartitionSource, Stage, Step, TopicSink, TopicSource, Window, WindowAggregate,
+    Aggregate, AggregateFunction, Chain, Changes, Column, DataType, EventTime, Format, Input, Output, PLAN_VERSION,
+    Plan, RepartitionSource, Stage, Step, TopicSink, TopicSource, Window, WindowAggregate,
 };
 use freshet_state::rows::RowBuffer;
 
@@ -105,7 +105,14 @@ pub fn topic_source(idle: bool) -> TopicSource {
 }
 
 pub fn sink(columns: Vec<Column>, key: Vec<usize>) -> Output {
-    Output::Topic(TopicSink { table: SINK.to_owned(), topic: SINK.to_owned(), format: Format::Json, columns, key })
+    Output::Topic(TopicSink {
+        table: SINK.to_owned(),
+        topic: SINK.to_owned(),
+        format: Format::Json,
+        columns,
+        key,
+        changes: Changes::Append,
+    })
 }
 
 /// One stage that aggregates by itself.

@@ -50,22 +50,67 @@ fn groups(payments: &[Payment], windows: impl Fn(i64) -> Vec<(i64, i64)>) -> (Gr
         let open: Vec<_> = held.iter().filter(|(_, end)| end - 1 > watermark).collect();
         late += u64::from(open.is_empty() && !held.is_empty());
         for (start, end) in open {
-            let group = groups.entry((*end, *start, payment.account.clone())).or_default();
-            group.rows += 1;
-            group.amounts.extend(payment.amount);
-            group.prices.extend(payment.price);
-            if payment.good == Some(true)
-                && let Some(amount) = payment.amount
-            {
-                *group.good_total.get_or_insert(0) += amount;
-            }
+            groups.entry((*end, *start, payment.account.clone())).or_default().count(payment);
         }
         watermark = watermark.max(payment.time - DISORDER_MS - 1);
     }
     (groups, watermark, late)
 }
 
+/// The rows of sessions over several partitions, each with its own watermark, as far as they end no later than the least
+/// of those and `end`; and how many payments were late.
+pub fn recount_sessions(partitions: &[Vec<Payment>], gap_ms: i64, end: i64) -> (Vec<String>, u64) {
+    let (mut kept, mut late, mut horizon) = (Vec::new(), 0, end);
+    for partition in partitions {
+        let mut watermark = i64::MIN;
+        for payment in partition {
+            if payment.time <= watermark {
+                late += 1;
+            } else {
+                kept.push(payment);
+            }
+            watermark = watermark.max(payment.time - DISORDER_MS - 1);
+        }
+        horizon = horizon.min(watermark);
+    }
+    kept.sort_by_key(|payment| payment.time);
+    let mut by_account: BTreeMap<_, Vec<(i64, i64, Expected)>> = BTreeMap::new();
+    for payment in kept {
+        let sessions = by_account.entry(payment.account.clone()).or_default();
+        match sessions.last_mut().filter(|(_, last, _)| payment.time - *last <= gap_ms) {
+            Some((_, last, group)) => {
+                *last = payment.time;
+                group.count(payment);
+            }
+            None => {
+                let mut group = Expected::default();
+                group.count(payment);
+                sessions.push((payment.time, payment.time, group));
+            }
+        }
+    }
+    let mut rows: Vec<(i64, String)> = Vec::new();
+    for (account, sessions) in by_account {
+        for (first, last, group) in sessions.iter().filter(|(_, last, _)| last + gap_ms <= horizon) {
+            rows.push((last + gap_ms, expected_json((*first, last + gap_ms), account.as_deref(), group)));
+        }
+    }
+    rows.sort_by_key(|(end, _)| *end);
+    (rows.into_iter().map(|(_, row)| row).collect(), late)
+}
+
 impl Expected {
+    fn count(&mut self, payment: &Payment) {
+        self.rows += 1;
+        self.amounts.extend(payment.amount);
+        self.prices.extend(payment.price);
+        if payment.good == Some(true)
+            && let Some(amount) = payment.amount
+        {
+            *self.good_total.get_or_insert(0) += amount;
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.amounts.extend(other.amounts);

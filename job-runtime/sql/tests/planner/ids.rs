@@ -1,7 +1,7 @@
 //! Ids of operators: state and internal topics are found by them, so they stay where the state means the same, and
 //! change where it does not.
 
-use freshet_plan::{Output, Plan, Step};
+use freshet_plan::{Output, Plan};
 
 use crate::shop;
 
@@ -18,14 +18,7 @@ fn ids_of(plan: &Plan) -> Vec<String> {
         ids.push(stage.id.clone());
         for chain in &stage.chains {
             for step in &chain.steps {
-                match step {
-                    Step::WindowAggregate(aggregate)
-                    | Step::WindowCombine(aggregate)
-                    | Step::WindowMerge(aggregate) => {
-                        ids.push(aggregate.id.clone());
-                    }
-                    Step::Filter { .. } | Step::Project { .. } => {}
-                }
+                ids.extend(step.operator_id().cloned());
             }
             if let Output::Repartition { operator, .. } = &chain.output {
                 ids.push(operator.clone());
@@ -278,7 +271,7 @@ fn ids_stay_when_a_topic_gains_a_column() {
         event_time.max_out_of_orderness_ms = 1;
         event_time.idle_timeout_ms = None;
     }
-    let options = freshet_sql::PlanOptions { max_parallelism: 7 };
+    let options = freshet_sql::PlanOptions { max_parallelism: 7, ..freshet_sql::PlanOptions::default() };
     assert_eq!(ids_of(&freshet_sql::plan(&catalog, BY_ACCOUNT, &options).expect("a plan")), first);
 }
 

@@ -12,7 +12,7 @@ const UNREAD: &str = "nested WITH hides the outer name only inside";
 
 /// Clauses that mean something wherever they may stand: where one is put into a statement, the statement is refused,
 /// or planned otherwise than before. (Inside of a name, a text or a comment they are not put.)
-const CLAUSES: [&str; 58] = [
+const CLAUSES: [&str; 59] = [
     "ORDER BY 1",
     "LIMIT 5",
     "OFFSET 5 ROWS",
@@ -41,6 +41,7 @@ const CLAUSES: [&str; 58] = [
     "ON DUPLICATE KEY UPDATE a = 1",
     "PARTITION (a = 1)",
     "PARTITION (p0)",
+    "PARTITION BY nothing",
     "CLUSTER BY 1",
     "DISTRIBUTE BY 1",
     "SORT BY 1",
@@ -74,7 +75,7 @@ const CLAUSES: [&str; 58] = [
 ];
 
 /// Words and signs that the mutator puts in.
-const WORDS: [&str; 50] = [
+const WORDS: [&str; 52] = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -101,6 +102,8 @@ const WORDS: [&str; 50] = [
     "TUMBLE",
     "HOP",
     "CUMULATE",
+    "SESSION",
+    "PARTITION",
     "DESCRIPTOR",
     "WITH",
     "INSERT",

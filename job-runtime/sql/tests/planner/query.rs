@@ -1,13 +1,17 @@
 //! A SELECT by itself: its columns, its plan, and what is said of what is none.
 
-use freshet_plan::{Column, Output, print};
+use freshet_plan::{Changes, Column, Emits, Output, Step, print};
 use freshet_sql::{PlanOptions, Query, RESULT, SqlError};
 
 use crate::cases::shown;
 use crate::shop;
 
 fn query(sql: &str) -> Result<Query, Vec<SqlError>> {
-    freshet_sql::plan_query(&shop::catalog("a STRING"), sql, &PlanOptions { max_parallelism: 1 })
+    freshet_sql::plan_query(
+        &shop::catalog("a STRING"),
+        sql,
+        &PlanOptions { max_parallelism: 1, ..PlanOptions::default() },
+    )
 }
 
 fn accepted(sql: &str) -> Query {
@@ -93,6 +97,23 @@ fn the_plan_is_that_of_a_job_which_writes_the_same_columns() {
         assert_eq!(sinks.len(), 2);
         assert_eq!(sinks[0], sinks[1]);
     }
+}
+
+/// A row's kind comes first, and what a row replaces is shown, also where a job would not need it.
+#[test]
+fn a_result_that_changes_shows_its_changes() {
+    let sql = "SELECT account AS op, COUNT(*) AS n FROM payments GROUP BY account";
+    assert_eq!(columns(sql), ["op STRING required", "op_2 STRING required", "n BIGINT required"]);
+    let plan = accepted(sql).plan;
+    let chain = &plan.stages[0].chains[0];
+    assert!(matches!(&chain.output, Output::Topic(sink) if sink.changes == Changes::Log && sink.columns.len() == 2));
+    let emits = chain.steps.iter().find_map(|step| match step {
+        Step::GroupAggregate(group) => Some(group.emits),
+        _ => None,
+    });
+    assert_eq!(emits, Some(Emits::Changes));
+    // Rows that stay have no kinds.
+    assert_eq!(columns("SELECT DISTINCT account FROM payments"), ["account STRING required"]);
 }
 
 #[test]

@@ -3,8 +3,17 @@
 use freshet_plan::{Column, EventTime, Format, Plan};
 use freshet_sql::{Catalog, PlanOptions, SqlError, Table};
 
-/// `name TYPE [required], …` as columns.
+/// `name TYPE [required] [key], …` as columns.
 pub fn columns(text: &str) -> Vec<Column> {
+    parts(text).into_iter().map(column).collect()
+}
+
+/// The columns among them that are the record's key.
+fn key(text: &str) -> Vec<String> {
+    parts(text).into_iter().filter(|part| part.ends_with(" key")).map(|part| column(part).name).collect()
+}
+
+fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0_i32, 0);
     for (at, c) in text.char_indices() {
         match c {
@@ -18,11 +27,12 @@ pub fn columns(text: &str) -> Vec<Column> {
         }
     }
     parts.push(&text[start..]);
-    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).map(column).collect()
+    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
 fn column(text: &str) -> Column {
     let (name, rest) = text.split_once(' ').unwrap_or_else(|| panic!("`{text}` is a name and a type"));
+    let rest = rest.strip_suffix(" key").unwrap_or(rest);
     let (data_type, required) = rest.strip_suffix(" required").map_or((rest, false), |rest| (rest, true));
     Column { name: name.to_owned(), data_type: data_type.parse().expect(data_type), required }
 }
@@ -64,7 +74,7 @@ pub fn catalog(out: &str) -> Catalog {
         table("order-items", "id STRING, item STRING, price DECIMAL(10,2), Mixed INT, mixed INT, ts TIMESTAMP(6)");
     let windowed = table("windowed", "k STRING, window_start TIMESTAMP(3), ts TIMESTAMP(3)");
     let numbered = table("numbered", "k STRING, t BIGINT");
-    let out = keyed(table("out", out), &[], false);
+    let out = Table { key: key(out), ..table("out", out) };
     Catalog {
         tables: vec![
             keyed(timed(payments, "ts"), &["account"], true),

@@ -10,15 +10,18 @@
 //! ```
 //!
 //! A record names the owner: a cluster, a namespace and a name. Another owner is refused until a person
-//! names the lineage for a take-over ([`take_over`]), which writes one more record for the same lineage.
+//! names the lineage for a take-over, which writes one more record for the same lineage ([`take`]). Which lineage a spec
+//! asks for, and whether that was answered before, is decided in [`answer`].
 
 mod records;
+mod restore;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use self::records::{Begun, Birth};
 pub use self::records::{Ended, FixedFacts, LineageRecord, Owner, StartPositions};
+pub use self::restore::{Answer, Asked, RestoreFrom, answer};
 use crate::generation::GenerationLog;
 use crate::object::ObjectSource;
 use crate::paths::{self, BEGUN, LINEAGES, LineagePath};
@@ -37,8 +40,9 @@ pub enum LineageError {
     State(#[from] StateError),
     /// It is somebody else's.
     #[error(
-        "lineage {lineage} belongs to {owner}, not to {ours}. Use another checkpoint.url, or name the lineage in the \
-         spec to take it over, once the other job is stopped for good"
+        "lineage {lineage} belongs to {owner}, not to {ours}. Use another checkpoint.url, or take it over by \
+         spec.restoreFrom {{type: Lineage, lineageId: {lineage}}} (a job that has asked before asks once more by another \
+         spec.restoreNonce), once the other job is stopped for good"
     )]
     OwnedElsewhere {
         /// The lineage.
@@ -71,6 +75,17 @@ pub enum LineageError {
         /// The newest, or `none`.
         newest: String,
     },
+    /// Somebody asked later.
+    #[error(
+        "nothing was done: {by} has asked later where state comes from, and was answered with lineage {lineage}. If this \
+         job is the one that counts, delete it and apply it again"
+    )]
+    Overtaken {
+        /// The lineage that is there now.
+        lineage: String,
+        /// Who asked later: a resource's UID.
+        by: String,
+    },
     /// An id that can't be a folder and part of topics' names.
     #[error("{0:?} can't be a lineage's id: use 1 to 32 characters of a-z, 0-9 and -, and none of the reserved names")]
     BadId(String),
@@ -93,6 +108,7 @@ pub struct Lineage {
     record: LineageRecord,
     number: u64,
     facts: FixedFacts,
+    born_at_ms: i64,
     created: bool,
 }
 
@@ -140,8 +156,7 @@ pub async fn open_or_create(
             None => (1, None),
             Some((number, record)) => {
                 check_owner(&record, owner)?;
-                let ended = paths::lineage_prefix(job_root, &record.lineage) + &LineagePath::Ended.to_string();
-                if sealed::read::<Ended>(&*store, &ended).await?.is_none() {
+                if ended(&*store, job_root, &record).await?.is_none() {
                     return open(store, job_root, number, record, facts, false).await;
                 }
                 (number + 1, Some(record.lineage))
@@ -149,7 +164,7 @@ pub async fn open_or_create(
         };
         let lineage = id.get_or_insert_with(|| new_id.take().map(|make| make()).unwrap_or_default()).clone();
         check_id(&lineage)?;
-        let record = LineageRecord { lineage, owner: owner.clone(), created_at_ms: now_ms, previous };
+        let record = LineageRecord { lineage, owner: owner.clone(), created_at_ms: now_ms, previous, asked: None };
         let path = format!("{job_root}{}", paths::lineage_record(number));
         if store.create(&path, sealed::seal(&record)).await? == Created::New {
             return open(store, job_root, number, record, facts, true).await;
@@ -171,7 +186,7 @@ pub async fn open_existing(
     check_owner(&record, owner)?;
     let prefix = paths::lineage_prefix(job_root, &record.lineage);
     let stored = |path: LineagePath| format!("{prefix}{path}");
-    if sealed::read::<Ended>(&*store, &stored(LineagePath::Ended)).await?.is_some() {
+    if ended(&*store, job_root, &record).await?.is_some() {
         return Ok(None);
     }
     let Some(birth) = sealed::read::<Birth>(&*store, &stored(LineagePath::Birth)).await? else { return Ok(None) };
@@ -198,34 +213,65 @@ pub async fn all_records(store: &dyn Store, job_root: &str) -> Result<Vec<(u64, 
     Ok(records)
 }
 
-/// Makes `owner` the owner of `lineage`, which must be the newest of `job_root`: a person has asked for it
-/// by name. The former owner's workers end when the next generation fences them.
+/// Writes the record behind `number` for the lineage of `record`: it is `owner`'s now, as `asked`. Says whether it was
+/// written: somebody else may have taken the number. A former owner's workers end when the next generation fences them.
 ///
 /// # Errors
-/// [`LineageError::NotNewest`], or the store's.
-pub async fn take_over(
+/// [`LineageError`]: the store's.
+pub async fn take(
     store: &dyn Store,
     job_root: &str,
-    lineage: &str,
+    (number, record): (u64, &LineageRecord),
     owner: &Owner,
+    asked: &Asked,
     now_ms: i64,
-) -> Result<(), LineageError> {
-    for _ in 0..RACES {
-        let newest = newest_record(store, job_root).await?;
-        let Some((number, record)) = newest.filter(|(_, record)| record.lineage == lineage) else {
-            let newest = newest_record(store, job_root).await?.map_or_else(|| "none".into(), |(_, r)| r.lineage);
-            return Err(LineageError::NotNewest { wanted: lineage.to_owned(), newest });
-        };
-        if record.owner == *owner {
-            return Ok(());
-        }
-        let path = format!("{job_root}{}", paths::lineage_record(number + 1));
-        let next = LineageRecord { owner: owner.clone(), created_at_ms: now_ms, ..record };
-        if store.create(&path, sealed::seal(&next)).await? == Created::New {
-            return Ok(());
-        }
-    }
-    Err(LineageError::Contended(RACES))
+) -> Result<Created, LineageError> {
+    let next =
+        LineageRecord { owner: owner.clone(), created_at_ms: now_ms, asked: Some(asked.clone()), ..record.clone() };
+    write_record(store, job_root, number + 1, &next).await
+}
+
+/// Writes the record of a new lineage called `id`, behind `newest`, which must have ended. Says whether it was written:
+/// somebody else may have taken the number.
+///
+/// # Errors
+/// [`LineageError`]: the id can't be one, or the store's.
+pub async fn begin(
+    store: &dyn Store,
+    job_root: &str,
+    newest: Option<&(u64, LineageRecord)>,
+    id: String,
+    owner: &Owner,
+    asked: &Asked,
+    now_ms: i64,
+) -> Result<Created, LineageError> {
+    check_id(&id)?;
+    let record = LineageRecord {
+        lineage: id,
+        owner: owner.clone(),
+        created_at_ms: now_ms,
+        previous: newest.map(|(_, record)| record.lineage.clone()),
+        asked: Some(asked.clone()),
+    };
+    write_record(store, job_root, newest.map_or(0, |(number, _)| *number) + 1, &record).await
+}
+
+async fn write_record(
+    store: &dyn Store,
+    job_root: &str,
+    number: u64,
+    record: &LineageRecord,
+) -> Result<Created, LineageError> {
+    Ok(store.create(&format!("{job_root}{}", paths::lineage_record(number)), sealed::seal(record)).await?)
+}
+
+/// Whether and why the lineage of a record has ended.
+///
+/// # Errors
+/// [`StateError`].
+pub async fn ended(store: &dyn Store, job_root: &str, record: &LineageRecord) -> Result<Option<Ended>, StateError> {
+    let path = paths::lineage_prefix(job_root, &record.lineage) + &LineagePath::Ended.to_string();
+    sealed::read(store, &path).await
 }
 
 fn check_owner(record: &LineageRecord, ours: &Owner) -> Result<(), LineageError> {
@@ -278,7 +324,7 @@ async fn open(
             asked: facts.max_parallelism.to_string(),
         });
     }
-    Ok(Lineage { store, prefix, record, number, facts: birth.facts, created })
+    Ok(Lineage { store, prefix, record, number, facts: birth.facts, born_at_ms: birth.born_at_ms, created })
 }
 
 impl Lineage {
@@ -316,6 +362,12 @@ impl Lineage {
     #[must_use]
     pub const fn facts(&self) -> &FixedFacts {
         &self.facts
+    }
+
+    /// When it was born, ms since the Unix epoch.
+    #[must_use]
+    pub const fn born_at_ms(&self) -> i64 {
+        self.born_at_ms
     }
 
     /// Whether this call made it.
@@ -384,6 +436,20 @@ impl Lineage {
             }
         }
         Ok(all)
+    }
+
+    /// Makes sure that it is still the job's own: neither followed by another nor taken over by another owner.
+    ///
+    /// # Errors
+    /// [`LineageError::OwnedElsewhere`], [`LineageError::Overtaken`], or the store's.
+    pub async fn check_still_ours(&self, job_root: &str) -> Result<(), LineageError> {
+        let Some((_, newest)) = newest_record(&*self.store, job_root).await? else { return Ok(()) };
+        check_owner(&newest, &self.record.owner)?;
+        if newest.lineage == self.record.lineage {
+            return Ok(());
+        }
+        let by = newest.asked.map_or_else(|| "somebody".to_owned(), |asked| asked.by);
+        Err(LineageError::Overtaken { lineage: newest.lineage, by })
     }
 
     /// Ends the lineage: the next [`open_or_create`] starts another. Before any successor writes, a

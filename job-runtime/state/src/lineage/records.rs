@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::restore::Asked;
 use crate::TaskId;
 use crate::sealed::Sealed;
 
@@ -45,6 +46,9 @@ pub struct LineageRecord {
     pub created_at_ms: i64,
     /// The job's lineage before.
     pub previous: Option<String>,
+    /// The request that this record answers; absent where nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
 
 impl Sealed for LineageRecord {

@@ -1,10 +1,10 @@
 use std::rc::Rc;
 
 use freshet_state::lineage::{
-    FixedFacts, Lineage, LineageError, Owner, StartPositions, all_records, newest_record, open_existing,
-    open_or_create, take_over,
+    Asked, FixedFacts, Lineage, LineageError, Owner, StartPositions, all_records, begin, ended, newest_record,
+    open_existing, open_or_create, take,
 };
-use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault, StoreOperation};
+use freshet_state::store::{Created, FaultyStore, MemoryStore, Outcome, Store, StoreFault, StoreOperation};
 use freshet_state::{StateError, TaskId};
 
 use crate::{JOB, TestEnv, owner, run};
@@ -62,17 +62,25 @@ fn a_creator_that_died_before_the_birth_is_finished_by_the_next() {
 #[test]
 fn another_clusters_lineage_is_refused_until_it_is_taken_over() {
     let store = MemoryStore::new();
-    open_as(&store, &owner(), "r1-a").unwrap();
+    let first = open_as(&store, &owner(), "r1-a").unwrap();
     let other = Owner { cluster: "cluster-b".into(), ..owner() };
     let error = open_as(&store, &other, "r1-b").expect_err("another cluster's");
     assert!(matches!(&error, LineageError::OwnedElsewhere { lineage, .. } if lineage == "r1-a"), "{error}");
     assert!(error.to_string().contains("cluster-a"), "{error}");
 
-    let wrong = run(take_over(&store, JOB, "r1-zzz", &other, 5)).expect_err("no such lineage");
-    assert_eq!(wrong, LineageError::NotNewest { wanted: "r1-zzz".into(), newest: "r1-a".into() });
-    run(take_over(&store, JOB, "r1-a", &other, 5)).unwrap();
-    run(take_over(&store, JOB, "r1-a", &other, 6)).unwrap();
-    assert_eq!(open_as(&store, &other, "r1-b").unwrap().id(), "r1-a");
+    let asked = Asked { by: "job".into(), made_at_ms: 0, generation: 1, nonce: String::new() };
+    let (number, record) = run(newest_record(&store, JOB)).unwrap().unwrap();
+    for created in [Created::New, Created::Existed] {
+        assert_eq!(run(take(&store, JOB, (number, &record), &other, &asked, 5)).unwrap(), created);
+    }
+    let taken = open_as(&store, &other, "r1-b").unwrap();
+    assert_eq!((taken.id(), taken.born_at_ms()), ("r1-a", 1_000), "it was born when it was born");
+    assert_eq!(run(taken.check_still_ours(JOB)), Ok(()));
+    let former = first.check_still_ours(JOB);
+    assert!(
+        matches!(run(former), Err(LineageError::OwnedElsewhere { .. })),
+        "nothing is handed out in it by whoever had it"
+    );
     assert!(matches!(open_as(&store, &owner(), "r1-c"), Err(LineageError::OwnedElsewhere { .. })));
     assert_eq!(run(newest_record(&store, JOB)).unwrap().map(|(number, _)| number), Some(2));
 }
@@ -148,4 +156,25 @@ fn tasks_that_have_begun_are_those_of_all_marks() {
         let other = lineage.mark_begun(1, 0, 1, [task(9)]).await;
         assert!(matches!(other, Err(StateError::Foreign { field: "tasks", .. })), "{other:?}");
     });
+}
+
+#[test]
+fn a_lineage_that_is_asked_for_follows_under_the_next_number_once() {
+    let store = MemoryStore::new();
+    let first = open_as(&store, &owner(), "r-a").unwrap();
+    let asked = Asked { by: "job".into(), made_at_ms: 0, generation: 1, nonce: "x".into() };
+    let newest = run(newest_record(&store, JOB)).unwrap();
+    run(first.end("as asked", 5)).unwrap();
+    assert!(run(ended(&store, JOB, &newest.as_ref().unwrap().1)).unwrap().is_some());
+    for (id, created) in [("r-b", Created::New), ("r-c", Created::Existed)] {
+        let began = run(begin(&store, JOB, newest.as_ref(), id.to_owned(), &owner(), &asked, 7));
+        assert_eq!(began.unwrap(), created);
+    }
+    let second = open_as(&store, &owner(), "r-d").unwrap();
+    assert_eq!((second.id(), second.number(), second.record().previous.as_deref()), ("r-b", 2, Some("r-a")));
+    assert_eq!(second.record().asked.as_ref(), Some(&asked));
+    let late = run(first.check_still_ours(JOB));
+    assert!(matches!(&late, Err(LineageError::Overtaken { lineage, .. }) if lineage == "r-b"), "{late:?}");
+    let bad = run(begin(&store, JOB, None, "lineages".to_owned(), &owner(), &asked, 7));
+    assert_eq!(bad, Err(LineageError::BadId("lineages".to_owned())));
 }

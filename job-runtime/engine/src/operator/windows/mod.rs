@@ -19,8 +19,9 @@ use arrow::array::{Array, BinaryArray, Int64Array};
 use freshet_log::Fetched;
 
 pub(crate) use assign::Assignment;
+pub(crate) use bits::Bits;
 pub(crate) use panes::Pane;
-pub(crate) use spec::{WindowSpec, timestamps_ms};
+pub(crate) use spec::{STATE_VERSION, WindowSpec, timestamps_ms};
 pub(crate) use state::Deleted;
 
 use super::OperatorStats;
@@ -247,10 +248,6 @@ impl WindowSpec {
             return Ok(pane);
         }
         Err(EngineError::Plan(format!("operator {}: its windows have no such pane as {pane:?}", self.id)))
-    }
-
-    pub fn failed(&self, error: &AccumulateError) -> EngineError {
-        EngineError::Expression { operator: self.id.clone(), detail: error.to_string() }
     }
 }
 

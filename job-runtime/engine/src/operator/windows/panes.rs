@@ -76,6 +76,7 @@ impl Panes {
             Window::Cumulate { size_ms, step_ms, offset_ms } => {
                 Self { size_ms, every_ms: step_ms, pitch_ms: pane_ms, pane_ms, offset_ms, cumulate: true }
             }
+            Window::Session { .. } => return Err("sessions have no panes".to_owned()),
         })
     }
 
@@ -215,6 +216,7 @@ mod tests {
                 let starts = (-50..50).map(|n| n * size_ms + offset_ms);
                 starts.flat_map(|start| (1..=size_ms / step_ms).map(move |n| (start, start + n * step_ms))).collect()
             }
+            Window::Session { .. } => panic!("sessions have no panes"),
         };
         windows.into_iter().filter(|(start, end)| (*start..*end).contains(&time) && end - 1 > closed).collect()
     }

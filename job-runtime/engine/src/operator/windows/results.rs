@@ -13,7 +13,6 @@ use freshet_env::{PlantedBug, planted};
 
 use super::panes::Pane;
 use super::{OpenPane, WindowSpec, Windows};
-use crate::group::key::decode_columns;
 use crate::{EngineError, Rows};
 
 /// A window that has closed and whose results go out.
@@ -151,15 +150,7 @@ impl WindowSpec {
             event_time: Int64Array::from_value(end - 1, ids.len()),
             watermark: Int64Array::from_value(before, ids.len()),
             origin: None,
+            kinds: None,
         }))
-    }
-
-    /// The grouping columns of encoded keys.
-    pub fn group_arrays<'k>(
-        &self,
-        keys: impl ExactSizeIterator<Item = &'k [u8]>,
-    ) -> Result<Vec<ArrayRef>, EngineError> {
-        decode_columns(&self.group_columns, keys)
-            .map_err(|detail| EngineError::State { operator: self.id.clone(), detail })
     }
 }

@@ -1,6 +1,6 @@
 //! A checked window aggregate of a plan.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
@@ -9,18 +9,18 @@ use freshet_plan::{Column, DataType, WindowAggregate};
 
 use super::panes::Panes;
 use crate::EngineError;
-use crate::accumulate::AggregateSpec;
-use crate::group::key::can_group;
+use crate::accumulate::{AccumulateError, AggregateSpec};
+use crate::group::key::{can_group, decode_columns};
 use crate::types::arrow_schema;
 
 /// The version of the state's encoding that this runtime writes and reads.
 pub(crate) const STATE_VERSION: u32 = 1;
 
-/// What the three window operators need of a plan.
+/// What the window operators need of a plan. `W` is how time is cut: into panes, or into sessions by a gap.
 #[derive(Debug, Clone)]
-pub(crate) struct WindowSpec {
+pub(crate) struct WindowSpec<W = Panes> {
     pub id: String,
-    pub panes: Panes,
+    pub panes: W,
     pub time_column: usize,
     pub group: Vec<usize>,
     pub group_columns: Vec<Column>,
@@ -35,6 +35,16 @@ impl WindowSpec {
     /// # Errors
     /// [`EngineError::Plan`] for what this runtime does not do.
     pub fn new(plan: &WindowAggregate) -> Result<Self, EngineError> {
+        Self::with(plan, Panes::new(plan.window))
+    }
+}
+
+impl<W> WindowSpec<W> {
+    /// Checks an aggregate whose windows are `panes`, or what is wrong with them.
+    ///
+    /// # Errors
+    /// [`EngineError::Plan`] for what this runtime does not do.
+    pub fn with(plan: &WindowAggregate, panes: Result<W, String>) -> Result<Self, EngineError> {
         let refuse = |why: String| EngineError::Plan(format!("operator {}: {why}", plan.id));
         if plan.state_version != STATE_VERSION {
             return Err(refuse(format!(
@@ -50,7 +60,7 @@ impl WindowSpec {
         }
         Ok(Self {
             id: plan.id.clone(),
-            panes: Panes::new(plan.window).map_err(refuse)?,
+            panes: panes.map_err(refuse)?,
             time_column: plan.time_column,
             group: plan.group.clone(),
             group_columns: plan.group_columns.clone(),
@@ -97,6 +107,19 @@ impl WindowSpec {
         timestamps_ms(column).ok_or_else(|| {
             EngineError::Plan(format!("operator {}: its time column is {}", self.id, column.data_type()))
         })
+    }
+
+    /// The grouping columns of encoded keys.
+    pub fn group_arrays<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    ) -> Result<Vec<ArrayRef>, EngineError> {
+        decode_columns(&self.group_columns, keys)
+            .map_err(|detail| EngineError::State { operator: self.id.clone(), detail })
+    }
+
+    pub fn failed(&self, error: &AccumulateError) -> EngineError {
+        EngineError::Expression { operator: self.id.clone(), detail: error.to_string() }
     }
 }
 

@@ -76,12 +76,17 @@ pub(crate) struct Deleted {
 }
 
 impl Deleted {
-    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.ends.push(self.bytes.len());
     }
 
-    fn take_each(&mut self, mut each: impl FnMut(&[u8])) {
+    /// Hands over all of them.
+    pub fn take_each(&mut self, mut each: impl FnMut(&[u8])) {
         let mut start = 0;
         for end in &self.ends {
             each(&self.bytes[start..*end]);
@@ -161,7 +166,7 @@ impl Windows {
 
     /// Whether a snapshot would hand over anything.
     pub fn is_dirty(&self) -> bool {
-        !self.deleted.ends.is_empty() || self.open.values().any(|pane| !pane.tracked.changed_ids.is_empty())
+        !self.deleted.is_empty() || self.open.values().any(|pane| !pane.tracked.changed_ids.is_empty())
     }
 
     /// Hands over the rows that changed, and marks them clean.

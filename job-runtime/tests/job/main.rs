@@ -3,7 +3,9 @@
 #![cfg(feature = "faults")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test ends at the first surprise")]
 
-use std::cell::Cell;
+mod restore;
+mod retire;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use freshet_state::TaskId;
 use freshet_state::generation::{Generation, Retired};
 use freshet_state::lineage::{Lineage, Owner};
 use freshet_state::run_policy::{BadRecords, LateRecords, RunPolicy};
-use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault};
+use freshet_state::store::{MemoryStore, Store};
 
 const COPY: &str = "INSERT INTO copies SELECT account, amount FROM payments;";
 const REFUNDS: &str = "INSERT INTO copies SELECT account, amount FROM refunds;";
@@ -58,7 +60,8 @@ fn catalog() -> Catalog {
 }
 
 fn plan(sql: &[&str]) -> Plan {
-    freshet_sql::plan(&catalog(), &sql.concat(), &PlanOptions { max_parallelism: 4 }).expect("it can be planned")
+    freshet_sql::plan(&catalog(), &sql.concat(), &PlanOptions { max_parallelism: 4, ..PlanOptions::default() })
+        .expect("it can be planned")
 }
 
 struct World {
@@ -89,6 +92,7 @@ impl World {
             plan: plan(sql),
             policy: RunPolicy { on_bad_record: BadRecords::Fail, on_late: LateRecords::Drop, epoch_interval_ms: 500 },
             start_from: StartPosition::Earliest,
+            accept_dropped: [].into(),
         }
     }
 
@@ -261,10 +265,19 @@ fn state_is_dropped_only_where_that_is_accepted_and_never_found_again() {
         let lineage = world.open(&world.spec(&[COPY])).await;
         assert_eq!(lineage.generations().latest_number().await, Ok(1), "nothing was handed out");
 
-        let second = world.hand_out(&[COPY]).await;
+        // The loss of another operator is none of this one's.
+        let mut accepts = world.spec(&[COPY]);
+        accepts.accept_dropped = [format!("{operator}-r9")].into();
+        let error = world.try_hand_out(&accepts, 2, false).await.expect_err("it is not named");
+        let remedy = format!("spec.upgrade.acceptDroppedState: [{operator}]");
+        assert!(error.to_string().contains(&remedy), "{error}");
+        accepts.accept_dropped.insert(operator.clone());
+        let second = world.try_hand_out(&accepts, 2, false).await.expect("it is named").generation;
         assert_eq!(second.retired[&operator], Retired { since: 2, topic: None });
         let third = world.hand_out(&[COPY, BY_ACCOUNT]).await;
         assert_eq!(operators(&third), [format!("{operator}-r3")]);
+        let again = world.try_hand_out(&accepts, 2, false).await;
+        assert!(again.is_err(), "an id that stays in the spec accepts nothing later");
         let fourth = world.hand_out(&[BY_ACCOUNT]).await;
         assert_eq!(operators(&fourth), operators(&third), "what goes on keeps its name");
         world.hand_out(&[COPY]).await;
@@ -363,74 +376,16 @@ fn partitions_that_came_are_read_by_the_next_generation() {
 }
 
 #[test]
-fn a_retired_job_leaves_nothing_and_begins_anew() {
+fn a_generation_that_does_not_say_where_tasks_begin_is_followed_by_one_that_does() {
     let world = World::new();
     run(async {
-        let first = world.hand_out(&[COPY, BY_MERCHANT]).await;
-        let lineage = world.open(&world.spec(&[COPY])).await;
-        let payments = source(&first, "payments");
-        world.commit(&lineage, 1, &payments, "payments", 1).await;
-        let mut zombie = world.log.producer(&transactional_id(lineage.id(), 1, 1)).await.expect("a producer");
-        zombie.begin().expect("it begins");
-        let internal = Plan::repartition_topic("fraud", lineage.id(), &operators(&first)[0], 1);
-        assert!(world.log.partition_count(&internal).await.is_ok());
-
-        let owner = world.spec(&[COPY]).owner;
-        let retired = job::retire(&owner, world.store(), &world.log, &world.env).await.expect("it is retired");
-        assert_eq!(retired.lineage.as_deref(), Some(lineage.id()));
-        assert!(world.objects.is_empty(), "{:?}", world.objects.list("").await);
-        assert_eq!(world.broker.groups(), Vec::<String>::new());
-        assert!(world.log.partition_count(&internal).await.is_err(), "the internal topic is gone");
-        let late = CommittedOffset { offset: 2, metadata: "v1|1|4|1|".into() };
-        let group = Plan::consumer_group(lineage.id(), &payments);
-        let sent = zombie.send_offsets(&group, &[(TopicPartition::new("payments", 0), late)]).await;
-        let committed = zombie.commit().await;
-        assert!(sent.is_err() || committed.is_err(), "a worker that slept through it is fenced");
-        assert_eq!(world.broker.groups(), Vec::<String>::new());
-
-        let again = job::retire(&owner, world.store(), &world.log, &world.env).await.expect("once more");
-        assert_eq!(again, job::Retired::default());
-        let anew = world.hand_out(&[COPY]).await;
-        assert_eq!(anew.number, 1);
-        assert_ne!(world.open(&world.spec(&[COPY])).await.id(), lineage.id());
+        let spec = world.spec(&[COPY]);
+        let first = world.try_hand_out(&spec, 2, false).await.expect("a first").generation;
+        let lineage = world.open(&spec).await;
+        let silent = Generation { number: 2, starts: [].into(), ..first.clone() };
+        lineage.generations().propose(&silent).await.expect("as another runtime might write it");
+        let third = world.try_hand_out(&spec, 2, false).await.expect("as the remedy says");
+        assert_eq!((third.changed, third.generation.number), (true, 3));
+        assert_eq!(third.generation.starts, first.starts);
     });
-}
-
-#[test]
-fn retiring_may_be_interrupted_anywhere() {
-    // The n-th operation on the store and all after it fail, with and without effect; then it is tried again.
-    for (n, outcome) in (0_u32..).flat_map(|n| [(n, Outcome::FailsBefore), (n, Outcome::FailsAfter)]) {
-        let world = World::new();
-        let done = run(async {
-            world.hand_out(&[COPY, BY_MERCHANT]).await;
-            let lineage = world.open(&world.spec(&[COPY])).await;
-            let owner = world.spec(&[COPY]).owner;
-            let left = Rc::new(Cell::new(n));
-            let counting = Rc::clone(&left);
-            let store: Rc<dyn Store> =
-                Rc::new(FaultyStore::new(world.objects.clone(), Rc::clone(&world.env), move |_, _| {
-                    let works = counting.get() > 0;
-                    counting.set(counting.get().saturating_sub(1));
-                    StoreFault { outcome: if works { Outcome::Works } else { outcome }, ..StoreFault::NONE }
-                }));
-            let interrupted = job::retire(&owner, store, &world.log, &world.env).await;
-            // Whoever looks meanwhile never goes on in the lineage that is ending, once its tombstone stands.
-            let generations = lineage.generations();
-            if generations.latest().await.expect("it can be read").is_some_and(|latest| latest.is_tombstone()) {
-                let found = job::find(&owner, world.store()).await.expect("it can be read");
-                if let Some(found) = found {
-                    let scaled = job::rescale(&found, &world.env, 3).await;
-                    assert!(matches!(scaled, Err(SlotError::LineageEnded(_))), "{n}: {scaled:?}");
-                }
-            }
-            job::retire(&owner, world.store(), &world.log, &world.env).await.expect("it is retired");
-            assert!(world.objects.is_empty(), "{n}: {:?}", world.objects.list("").await);
-            assert_eq!(world.hand_out(&[COPY]).await.number, 1, "{n}");
-            interrupted.is_ok()
-        });
-        if done {
-            assert!(n > 15, "it takes more than {n} operations");
-            break;
-        }
-    }
 }

@@ -1,0 +1,308 @@
+//! First row: the row of each key with the least event time, once, and nothing after it.
+//!
+//! A row that is the first so far waits until the watermark says that no earlier one will come; then it goes out, and
+//! of its key only that it is done is kept. So nothing is ever taken back. A row whose time the watermark had passed
+//! before it came is late, whatever its key: it might have been the first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use freshet_env::{PlantedBug, planted};
+use freshet_state::rows::RowBuffer;
+
+use super::spec::Entry;
+use super::state::{DONE, WAITING, begin_value, put_key, read_value, take_time};
+use super::{Expiry, Key, RankSpec};
+use crate::group::key::ordered_int;
+use crate::operator::{Context, LateGroups, Operator, OperatorStats, Progress};
+use crate::repartition::PartialColumns;
+use crate::types::arrow_schema;
+use crate::watermark::NONE;
+use crate::{EngineError, Rows};
+
+/// Rows that go out at once.
+const CHUNK_ROWS: usize = 4096;
+
+/// The operator of [`freshet_plan::Step::Rank`] and [`freshet_plan::Step::RankMerge`] where a first row is final.
+pub struct RankFirstOperator {
+    spec: Arc<RankSpec>,
+    keys: HashMap<Key, First>,
+    /// Rows that wait, by their times.
+    waiting: BTreeSet<(i64, Key)>,
+    /// Keys to be written, and those whose rows of state, by kind, are to be deleted.
+    dirty: BTreeSet<Key>,
+    forgotten: BTreeMap<Key, u8>,
+    expiry: Option<Expiry>,
+    expired: u64,
+    watermark: i64,
+    merges: bool,
+    /// Rows of state, while they come.
+    restoring: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What is known of a key.
+struct First {
+    touched_at: i64,
+    /// The first row so far and its time; `None` once it has gone out.
+    waiting: Option<(i64, Entry)>,
+    /// As what it is in the state.
+    stored: Option<u8>,
+}
+
+impl RankFirstOperator {
+    /// There are no keys.
+    pub(crate) fn new(spec: Arc<RankSpec>, merges: bool) -> Self {
+        let expiry = |ttl_ms: i64| Expiry { ttl_ms, width_ms: (ttl_ms / 16).max(1), buckets: BTreeMap::new() };
+        Self {
+            expiry: spec.ttl_ms.map(expiry),
+            spec,
+            keys: HashMap::new(),
+            waiting: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
+            expired: 0,
+            watermark: NONE,
+            merges,
+            restoring: HashMap::new(),
+        }
+    }
+
+    /// Takes a row of `key` that is not late.
+    fn offer(&mut self, key: &[u8], row: Entry, time: i64, watermark: i64) {
+        let watermark = watermark.max(self.watermark);
+        let known = self.keys.get_key_value(key).map(|(key, first)| (Arc::clone(key), first.touched_at));
+        let known = match (known, &self.expiry) {
+            (Some((key, touched_at)), Some(expiry)) if expiry.is_over(touched_at, watermark) => {
+                self.forget(&key);
+                None
+            }
+            (known, _) => known,
+        };
+        let (key, touched_at) = known.map_or_else(|| (Key::from(key), None), |(key, at)| (key, Some(at)));
+        if let Some(expiry) = &mut self.expiry {
+            expiry.touch(&key, touched_at, time);
+            self.dirty.insert(Arc::clone(&key));
+        }
+        match self.keys.get_mut(&key) {
+            None => {
+                self.waiting.insert((time, Arc::clone(&key)));
+                self.dirty.insert(Arc::clone(&key));
+                self.keys.insert(key, First { touched_at: time, waiting: Some((time, row)), stored: None });
+            }
+            Some(first) => {
+                first.touched_at = first.touched_at.max(time);
+                // One whose time has passed is the first for good, whether or not it has gone out by now.
+                let Some((before, kept)) = &mut first.waiting else { return };
+                if *before <= watermark || (time, &row) >= (*before, &*kept) {
+                    return;
+                }
+                self.waiting.remove(&(*before, Arc::clone(&key)));
+                (*before, *kept) = (time, row);
+                self.waiting.insert((time, Arc::clone(&key)));
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        let Some(first) = self.keys.remove(key) else { return };
+        self.expired += 1;
+        self.dirty.remove(key);
+        if let Some(kind) = first.stored {
+            self.forgotten.insert(Arc::clone(key), kind);
+        }
+        if let Some((time, _)) = first.waiting {
+            self.waiting.remove(&(time, Arc::clone(key)));
+        }
+    }
+
+    /// The rows whose time `watermark` has passed, in the order of their times and keys, some at once.
+    fn next_rows(&mut self, watermark: i64) -> Vec<(i64, Entry)> {
+        let mut rows = Vec::new();
+        while rows.len() < CHUNK_ROWS
+            && let Some((time, key)) = self.waiting.first().filter(|(time, _)| *time <= watermark).cloned()
+        {
+            self.waiting.remove(&(time, Arc::clone(&key)));
+            if let Some(first) = self.keys.get_mut(&key) {
+                rows.extend(first.waiting.take());
+                self.dirty.insert(key);
+            }
+        }
+        rows
+    }
+
+    fn rows(&self, rows: &[(i64, Entry)]) -> Result<Rows, EngineError> {
+        let mut columns = self.spec.arrays(rows.iter().map(|(_, row)| row.row()))?;
+        if self.spec.numbered {
+            columns.push(Arc::new(Int64Array::from_value(1, rows.len())) as ArrayRef);
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.spec.output), columns, &options);
+        Ok(Rows {
+            batch: batch.map_err(|error| self.spec.mistaken(error))?,
+            event_time: Int64Array::from_iter_values(rows.iter().map(|(time, _)| *time)),
+            watermark: Int64Array::from_value(self.watermark, rows.len()),
+            origin: None,
+            kinds: None,
+        })
+    }
+
+    /// Rows that combining halves have sent. One is late only where an upstream partition that had been idle woke up.
+    fn merge(&mut self, rows: &Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
+        let partials = PartialColumns::of(&rows.batch)?;
+        let (mut late, mut records) = (Vec::new(), Vec::new());
+        for at in 0..partials.key.len() {
+            let row = Entry::decode(partials.partial.value(at), &mut 0)
+                .ok_or_else(|| self.spec.damaged("a row that was sent is damaged"))?;
+            let (time, watermark) = (partials.pane_start.value(at), rows.watermark.value(at).max(self.watermark));
+            if time <= watermark {
+                late.push(row);
+                records.push(partials.records.value(at).unsigned_abs());
+            } else {
+                self.offer(partials.key.value(at), row, time, watermark);
+            }
+        }
+        if !late.is_empty() {
+            let columns = self.spec.kept_columns.clone();
+            let arrays = self.spec.arrays(late.iter().map(Entry::row))?;
+            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(late.len()));
+            let rows = RecordBatch::try_new_with_options(arrow_schema(&columns), arrays, &options)
+                .map_err(|error| self.spec.mistaken(error))?;
+            context.late().groups.push(LateGroups { columns, rows, records });
+        }
+        Ok(())
+    }
+}
+
+impl Operator for RankFirstOperator {
+    fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
+        if self.merges {
+            return self.merge(&rows, context);
+        }
+        let spec = Arc::clone(&self.spec);
+        let writer = spec.writer(&rows.batch)?;
+        let mut key = Vec::new();
+        for row in 0..rows.batch.num_rows() {
+            let (time, watermark) = (rows.event_time.value(row), rows.watermark.value(row).max(self.watermark));
+            if time <= watermark {
+                context.late().row(&rows, row);
+                continue;
+            }
+            key.clear();
+            writer.key(row, &mut key);
+            self.offer(&key, writer.entry(row), time, watermark);
+        }
+        Ok(())
+    }
+
+    fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
+        loop {
+            let rows = self.next_rows(watermark);
+            if rows.is_empty() {
+                break;
+            }
+            context.emit(self.rows(&rows)?)?;
+            if context.is_full() {
+                return Ok(Progress::More);
+            }
+        }
+        self.watermark = watermark;
+        Ok(Progress::Done)
+    }
+
+    fn on_flush(&mut self, _context: &mut Context<'_>) -> Result<(), EngineError> {
+        while let Some(keys) = self.expiry.as_mut().and_then(|expiry| expiry.next_over(self.watermark)) {
+            for key in keys {
+                let over =
+                    |first: &First| self.expiry.as_ref().is_some_and(|e| e.is_over(first.touched_at, self.watermark));
+                if self.keys.get(&key).is_some_and(over) {
+                    self.forget(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn state_id(&self) -> Option<&str> {
+        Some(&self.spec.id)
+    }
+
+    fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
+        // A key that is done has its former row deleted, and rows of state come in no order: only when all are in is
+        // it known what a key is.
+        match value {
+            Some(value) => drop(self.restoring.insert(key.to_vec(), value.to_vec())),
+            None => drop(self.restoring.remove(key)),
+        }
+        Ok(())
+    }
+
+    fn restored(&mut self, watermark: i64) -> Result<(), EngineError> {
+        self.watermark = watermark;
+        for (key, value) in std::mem::take(&mut self.restoring) {
+            let (kind, key) = match key.split_first() {
+                Some((kind @ (&DONE | &WAITING), key)) => (*kind, Key::from(key)),
+                _ => return Err(self.spec.damaged("a row is no key of a first row")),
+            };
+            let (touched_at, rest) = read_value(&self.spec, &value)?;
+            let waiting = if kind == WAITING {
+                let (time, rest) = take_time(&self.spec, rest)?;
+                let row =
+                    Entry::decode(rest, &mut 0).ok_or_else(|| self.spec.damaged("a row that waits is damaged"))?;
+                self.waiting.insert((time, Arc::clone(&key)));
+                Some((time, row))
+            } else {
+                None
+            };
+            if let Some(expiry) = &mut self.expiry {
+                expiry.touch(&key, None, touched_at);
+            }
+            if self.keys.insert(key, First { touched_at, waiting, stored: Some(kind) }).is_some() {
+                return Err(self.spec.damaged("a key is done and waits"));
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, rows: &mut RowBuffer) {
+        let operator = rows.operator(&self.spec.id);
+        let (mut bytes, mut value) = (Vec::new(), Vec::new());
+        for (key, kind) in std::mem::take(&mut self.forgotten) {
+            put_key(kind, &key, &mut bytes);
+            rows.delete(operator, &bytes);
+        }
+        for key in std::mem::take(&mut self.dirty) {
+            let Some(first) = self.keys.get_mut(&key) else { continue };
+            let kind = if first.waiting.is_some() { WAITING } else { DONE };
+            if kind == DONE && planted(PlantedBug::ForgetFirst) {
+                continue;
+            }
+            if let Some(before) = first.stored.replace(kind).filter(|before| *before != kind) {
+                put_key(before, &key, &mut bytes);
+                rows.delete(operator, &bytes);
+            }
+            put_key(kind, &key, &mut bytes);
+            begin_value(first.touched_at, &mut value);
+            if let Some((time, row)) = &first.waiting {
+                value.extend_from_slice(&ordered_int(*time));
+                row.encode(&mut value);
+            }
+            rows.put(operator, &bytes, &value);
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || !self.forgotten.is_empty()
+    }
+
+    fn stats(&self) -> OperatorStats {
+        let waiting = |first: &First| first.waiting.as_ref().map_or(0, |(_, row)| row.memory_bytes() + 64);
+        let bytes = self.keys.iter().map(|(key, first)| key.len() + 96 + waiting(first)).sum::<usize>();
+        OperatorStats { keys: self.keys.len() as u64, bytes: bytes as u64 }
+    }
+
+    fn expired(&self) -> u64 {
+        self.expired
+    }
+}
