@@ -272,3 +272,53 @@ fn damaged_state_is_refused_and_never_misread() {
         assert!(error.contains(operator), "{error}");
     }
 }
+
+/// Aggregates beyond COUNT, SUM, MIN, MAX and AVG: each form of state.
+fn more_aggregates() -> Vec<Aggregate> {
+    use AggregateFunction::{
+        ApproxCountDistinct, ArrayAgg, BitXor, BoolAnd, FirstValue, Histogram, LastValue, StddevSamp, VarPop,
+    };
+    vec![
+        aggregate("spread", VarPop, Some(PRICE)),
+        aggregate("ratio_spread", StddevSamp, Some(RATIO)),
+        aggregate("all_good", BoolAnd, Some(GOOD)),
+        aggregate("bits", BitXor, Some(AMOUNT)),
+        aggregate("first", FirstValue, Some(PRICE)),
+        aggregate("last", LastValue, Some(ACCOUNT)),
+        aggregate("all", ArrayAgg, Some(AMOUNT)),
+        Aggregate { distinct: true, ..aggregate("different", ArrayAgg, Some(GOOD)) },
+        aggregate("about", ApproxCountDistinct, Some(AMOUNT)),
+        aggregate("ratios", Histogram, Some(RATIO)),
+    ]
+}
+
+#[test]
+fn state_rows_and_internal_records_of_more_aggregates() {
+    let context = context(1, 2);
+    let (one, two) = (
+        one_stage(window_aggregate(&[ACCOUNT], more_aggregates())),
+        two_stages(window_aggregate(&[ACCOUNT], more_aggregates())),
+    );
+    let program_of_one = program(&one, 0, &context);
+    let mut driven = Driven::new(&program_of_one, 0, &context);
+    driven.task.process(&batch_with_ratios(), 0, &mut driven.out).expect("good records");
+    driven.commit();
+    let mut found = String::new();
+    for ((operator, key), value) in &driven.stored.rows {
+        found += &format!("{operator} {} {}\n", hex(key), hex(value));
+    }
+    let mut upstream = Driven::new(&program(&two, 0, &context), 0, &context);
+    upstream.task.process(&batch_with_ratios(), 0, &mut upstream.out).expect("good records");
+    upstream.commit();
+    for record in &upstream.committed {
+        found += &format!("record {} {} {}\n", record.partition, record.timestamp_ms, hex(&record.value));
+    }
+    assert_golden("more_aggregates.txt", include_str!("golden/more_aggregates.txt"), &found);
+    // What was written is read: the same results.
+    let mut restored = driven.stored.restore(program_of_one.task(0));
+    let (mut again, last) = (outgoing(&context), payments(5, &[Payment::new("b", 1, 100)]));
+    restored.process(&last, 0, &mut again).expect("good records");
+    driven.task.process(&last, 0, &mut driven.out).expect("good records");
+    assert_eq!(written(&again), written(&driven.out));
+    assert_eq!(written(&again).len(), 4);
+}

@@ -166,6 +166,15 @@ impl GroupAggregate {
             (AggregateFunction::Avg, _) => 24,
             (AggregateFunction::Min | AggregateFunction::Max, DataType::String | DataType::Bytes) => 32,
             (AggregateFunction::Min | AggregateFunction::Max, data_type) => value(data_type),
+            (function, data_type) => match function {
+                AggregateFunction::VarPop
+                | AggregateFunction::VarSamp
+                | AggregateFunction::StddevPop
+                | AggregateFunction::StddevSamp => 64,
+                // Sketches: of some hundred values.
+                AggregateFunction::ApproxCountDistinct | AggregateFunction::Histogram => 1024,
+                _ => 1 + value(data_type),
+            },
         };
         30 + key + self.aggregates.iter().map(cell).sum::<u64>()
     }

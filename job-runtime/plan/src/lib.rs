@@ -258,6 +258,69 @@ pub enum AggregateFunction {
     Max,
     /// Mean. DOUBLE for integers and floats, DECIMAL(38, max(s, 6)) for decimals.
     Avg,
+    /// Variance of all. DOUBLE.
+    #[serde(rename = "VAR_POP")]
+    VarPop,
+    /// Variance as estimated from a sample; null of one value. DOUBLE.
+    #[serde(rename = "VAR_SAMP")]
+    VarSamp,
+    /// The root of `VarPop`. DOUBLE.
+    #[serde(rename = "STDDEV_POP")]
+    StddevPop,
+    /// The root of `VarSamp`. DOUBLE.
+    #[serde(rename = "STDDEV_SAMP")]
+    StddevSamp,
+    /// Whether all are true. BOOLEAN.
+    #[serde(rename = "BOOL_AND")]
+    BoolAnd,
+    /// Whether some is true. BOOLEAN.
+    #[serde(rename = "BOOL_OR")]
+    BoolOr,
+    /// Bits that all have. The argument's type.
+    #[serde(rename = "BIT_AND")]
+    BitAnd,
+    /// Bits that some have. The argument's type.
+    #[serde(rename = "BIT_OR")]
+    BitOr,
+    /// Bits that an odd number has. The argument's type.
+    #[serde(rename = "BIT_XOR")]
+    BitXor,
+    /// The value of the first row that has one, by event time, then by partition and offset. The argument's type.
+    #[serde(rename = "FIRST_VALUE")]
+    FirstValue,
+    /// The value of the last row that has one, by the same order. The argument's type.
+    #[serde(rename = "LAST_VALUE")]
+    LastValue,
+    /// All values, nulls among them, in the same order; sorted, if they are DISTINCT. ARRAY of the argument's type.
+    #[serde(rename = "ARRAY_AGG")]
+    ArrayAgg,
+    /// About how many different values there are. BIGINT.
+    #[serde(rename = "APPROX_COUNT_DISTINCT")]
+    ApproxCountDistinct,
+    /// A histogram of numbers, for percentiles. BYTES.
+    #[serde(rename = "HISTOGRAM")]
+    Histogram,
+}
+
+impl AggregateFunction {
+    /// Whether it needs each row's event time, partition and offset.
+    #[must_use]
+    pub const fn is_ordered(self) -> bool {
+        matches!(self, Self::FirstValue | Self::LastValue | Self::ArrayAgg)
+    }
+
+    /// Whether a value that is there twice makes no difference, so that DISTINCT means nothing.
+    #[must_use]
+    pub const fn ignores_distinct(self) -> bool {
+        use AggregateFunction::{ApproxCountDistinct, BitAnd, BitOr, BoolAnd, BoolOr, FirstValue, LastValue, Max, Min};
+        matches!(self, Min | Max | BoolAnd | BoolOr | BitAnd | BitOr | FirstValue | LastValue | ApproxCountDistinct)
+    }
+
+    /// Whether its result is never null.
+    #[must_use]
+    pub const fn is_never_null(self) -> bool {
+        matches!(self, Self::Count | Self::ApproxCountDistinct)
+    }
 }
 
 /// Where a chain ends.
@@ -328,7 +391,7 @@ impl WindowAggregate {
         columns.extend(self.aggregates.iter().map(|a| Column {
             name: a.name.clone(),
             data_type: a.data_type.clone(),
-            required: a.function == AggregateFunction::Count,
+            required: a.function.is_never_null(),
         }));
         columns
     }

@@ -5,10 +5,11 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as DfColumn, Result as DfResult};
 use datafusion_expr::expr::{AggregateFunction as DfAggregate, AggregateFunctionParams};
 use datafusion_expr::{Case, Cast, Expr as DfExpr};
-use freshet_plan::{AggregateFunction, DataType};
+use freshet_plan::{AggregateFunction, DataType, Window};
 use sqlparser::ast::{Expr, Spanned};
 use sqlparser::tokenizer::Span;
 
+use crate::aggregates::{self, After};
 use crate::arrow_types::{from_arrow, to_arrow};
 use crate::bind::{Bound, columns_in, constant, fields};
 use crate::convert_expr::{meaning, not_a_column};
@@ -41,8 +42,8 @@ pub(crate) struct Key {
 /// A call of an aggregate.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    /// As it was written, each way: COUNT(*) and COUNT(1) are one.
-    raws: Vec<DfExpr>,
+    /// As it was written, each way: COUNT(*) and COUNT(1) are one; and what is done with the result.
+    raws: Vec<(DfExpr, Option<After>)>,
     pub(crate) function: AggregateFunction,
     /// What it is given, `None` for COUNT(*), and its type.
     pub(crate) argument: Option<(Typed, DataType)>,
@@ -238,6 +239,12 @@ impl Planner<'_> {
         let Known::Aggregate(function) = functions::known(&name) else {
             return Err(error(format!("the aggregate {name} is not supported")).into());
         };
+        let in_order =
+            matches!(relation.window, Some((Window::Tumble { .. } | Window::Hop { .. } | Window::Cumulate { .. }, _)));
+        if function.is_ordered() && !in_order {
+            let message = format!("{} is supported in windows of TUMBLE, HOP and CUMULATE only", name.to_uppercase());
+            return Err(error(message).help("group by one of them, window_start and window_end").into());
+        }
         if !order_by.is_empty() || null_treatment.is_some() {
             return Err(error(format!("ORDER BY and IGNORE NULLS in {} are not supported", name.to_uppercase())).into());
         }
@@ -249,10 +256,17 @@ impl Planner<'_> {
                     .into());
             }
         }
-        let filter = filter.as_ref().map(|filter| self.condition(&part(filter), relation, "FILTER")).transpose()?;
-        let [argument] = args.as_slice() else {
-            return Err(error(format!("{} has one argument", name.to_uppercase())).into());
+        let [argument, ..] = args.as_slice() else {
+            return Err(error(format!("{} has an argument", name.to_uppercase())).into());
         };
+        let after = After::of(&name, args).map_err(&error)?;
+        let not_null =
+            after.as_ref().is_some_and(After::leaves_nulls_out).then(|| DfExpr::IsNotNull(Box::new(argument.clone())));
+        let filter = match (filter.as_deref().cloned(), not_null) {
+            (Some(filter), Some(not_null)) => Some(filter.and(not_null)),
+            (filter, not_null) => filter.or(not_null),
+        };
+        let filter = filter.map(|filter| self.condition(&part(&filter), relation, "FILTER")).transpose()?;
         let every_row = function == AggregateFunction::Count
             && !distinct
             && constant(argument).is_some_and(|value| !value.is_null());
@@ -262,7 +276,7 @@ impl Planner<'_> {
             let value = self.typed(&part(argument), relation)?;
             let given = from_arrow(&value.data_type)
                 .ok_or_else(|| error(format!("{} of {}", name.to_uppercase(), not_a_column(&value.data_type))))?;
-            let (taken, data_type) = types(function, &given).map_err(&error)?;
+            let (taken, data_type) = types(function, after.as_ref(), &given).map_err(&error)?;
             if *distinct && matches!(given, DataType::Struct(_) | DataType::Array(_)) {
                 return Err(error(format!("DISTINCT in {} of {given} is not supported", name.to_uppercase()))
                     .help("take one of its fields")
@@ -280,9 +294,14 @@ impl Planner<'_> {
             (Some((Typed { expr, data_type: to_arrow(&taken), ..value }, taken)), data_type)
         };
         // The least of different values is the least of all.
-        let distinct = *distinct && !matches!(function, AggregateFunction::Min | AggregateFunction::Max);
-        let text = self.call_text(&name, argument.as_ref().map(|(value, _)| value), distinct, filter.as_ref())?;
-        Ok(Call { function, argument, distinct, filter, data_type, text, raws: vec![raw] })
+        let distinct = *distinct && !function.ignores_distinct();
+        let text = self.call_text(
+            &aggregates::label(function),
+            argument.as_ref().map(|(value, _)| value),
+            distinct,
+            filter.as_ref(),
+        )?;
+        Ok(Call { function, argument, distinct, filter, data_type, text, raws: vec![(raw, after)] })
     }
 
     fn call_text(
@@ -351,9 +370,15 @@ fn rebased(raw: DfExpr, grouping: &Grouping) -> DfResult<DfExpr> {
             return Ok(Transformed::new(column(format!("#key{at}")), true, TreeNodeRecursion::Jump));
         }
         if matches!(expr, DfExpr::AggregateFunction(_))
-            && let Some(at) = grouping.aggregates.iter().position(|call| call.raws.contains(&expr))
+            && let Some((at, after)) = grouping
+                .aggregates
+                .iter()
+                .enumerate()
+                .find_map(|(at, call)| call.raws.iter().find(|(raw, _)| *raw == expr).map(|(_, after)| (at, after)))
         {
-            return Ok(Transformed::new(column(format!("#agg{at}")), true, TreeNodeRecursion::Jump));
+            let result = column(format!("#agg{at}"));
+            let result = after.as_ref().map_or_else(|| Ok(result.clone()), |after| after.over(result.clone()))?;
+            return Ok(Transformed::new(result, true, TreeNodeRecursion::Jump));
         }
         Ok(Transformed::no(expr))
     })?;
@@ -368,14 +393,15 @@ fn output(keys: &[Key], windowed: bool, calls: &[Call]) -> Fields {
         .map(|(at, key)| Field::new(format!("#key{at}"), to_arrow(&key.data_type), key.value.nullable));
     let window = WINDOW_COLUMNS.iter().filter(|_| windowed);
     let window = window.map(|(_, inner)| Field::new(*inner, WINDOW_TYPE, false));
-    let calls = calls.iter().enumerate().map(|(at, call)| {
-        Field::new(format!("#agg{at}"), to_arrow(&call.data_type), call.function != AggregateFunction::Count)
-    });
+    let calls = calls
+        .iter()
+        .enumerate()
+        .map(|(at, call)| Field::new(format!("#agg{at}"), to_arrow(&call.data_type), !call.function.is_never_null()));
     fields(keys.chain(window).chain(calls))
 }
 
 /// What an aggregate takes when it is given `given`, and what it gives: the rules of the plan, not DataFusion's.
-fn types(function: AggregateFunction, given: &DataType) -> Result<(DataType, DataType), String> {
+fn types(function: AggregateFunction, after: Option<&After>, given: &DataType) -> Result<(DataType, DataType), String> {
     use AggregateFunction::{Avg, Count, Max, Min, Sum};
     use DataType::{Array, BigInt, Decimal, Double, Float, Int, SmallInt, Struct, TinyInt};
     match (function, given) {
@@ -394,6 +420,7 @@ fn types(function: AggregateFunction, given: &DataType) -> Result<(DataType, Dat
             let name = if function == Sum { "SUM" } else { "AVG" };
             Err(format!("{name} needs a number; this is {given}"))
         }
+        _ => aggregates::types(function, after, given),
     }
 }
 
@@ -403,8 +430,9 @@ mod tests {
 
     #[test]
     fn sums_and_means_have_the_plans_types() {
-        let rule =
-            |function, given: &str| types(function, &given.parse().expect(given)).map(|(_, gives)| gives.to_string());
+        let rule = |function, given: &str| {
+            types(function, None, &given.parse().expect(given)).map(|(_, gives)| gives.to_string())
+        };
         assert_eq!(rule(AggregateFunction::Sum, "INT"), Ok("BIGINT".into()));
         assert_eq!(rule(AggregateFunction::Sum, "DECIMAL(12,2)"), Ok("DECIMAL(38,2)".into()));
         assert_eq!(rule(AggregateFunction::Sum, "FLOAT"), Ok("DOUBLE".into()));

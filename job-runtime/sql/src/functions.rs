@@ -15,11 +15,14 @@ use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 use freshet_plan::{AggregateFunction, DataType};
 use sqlparser::ast::{DataType as SqlType, Function};
 
+use crate::aggregates;
 use crate::arrow_types::to_arrow;
 use crate::names::suggestion;
 
-/// Functions of DataFusion's that speak of Arrow or of files, not of data.
-const INTERNAL: [&str; 13] = [
+/// Functions that speak of Arrow, of files or of an aggregate's state, not of data.
+const INTERNAL: [&str; 15] = [
+    "percentile_of",
+    "approx_percentile_of",
     "arrow_cast",
     "arrow_try_cast",
     "arrow_typeof",
@@ -37,7 +40,8 @@ const INTERNAL: [&str; 13] = [
 
 static SCALARS: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let mut functions = HashMap::new();
-    for function in datafusion_functions::all_default_functions() {
+    let all = datafusion_functions::all_default_functions().into_iter();
+    for function in all.chain(freshet_functions::all().iter().cloned()) {
         if INTERNAL.contains(&function.name()) {
             continue;
         }
@@ -129,25 +133,34 @@ pub(crate) fn known(name: &str) -> Known {
             );
         }
         "grouping" | "grouping_id" => {
-            return Known::Refused("grouping sets are not supported", "write one INSERT INTO for each grouping");
+            return Known::Refused(
+                "it belongs to GROUPING SETS, ROLLUP and CUBE in the outer SELECT of an INSERT INTO",
+                "write it there, or one INSERT INTO for each grouping",
+            );
         }
-        "if" | "iif" => return Known::Refused("there is no such function", "write CASE WHEN … THEN … ELSE … END"),
-        "timestampdiff" | "datediff" => {
-            return Known::Refused("there is no such function", "write date_part('epoch', a) - date_part('epoch', b)");
-        }
-        "timestampadd" | "date_add" | "date_sub" => {
-            return Known::Refused("there is no such function", "write ts + INTERVAL '1' HOUR");
-        }
-        "split_index" => {
-            return Known::Refused("there is no such function", "write split_part(text, ',', 1), which counts from 1");
-        }
-        "json_value" | "json_query" | "get_json_object" => {
+        "datediff" => return Known::Refused("there is no such function", "write TIMESTAMPDIFF(DAY, from, to)"),
+        "date_add" | "date_sub" => {
             return Known::Refused(
                 "there is no such function",
-                "declare the column as STRUCT<…> in its Topic, and write column.field",
+                "write ts + INTERVAL '1' HOUR, or TIMESTAMPADD(DAY, n, ts)",
+            );
+        }
+        "convert_tz" => {
+            return Known::Refused(
+                "there are no time zones but UTC",
+                "shift the time by an INTERVAL, or write it in the wanted zone where it is made",
+            );
+        }
+        "get_json_object" => {
+            return Known::Refused(
+                "there is no such function",
+                "write JSON_VALUE(text, '$.path'), or JSON_QUERY for objects",
             );
         }
         _ => {}
+    }
+    if let Some(function) = aggregates::named(name) {
+        return Known::Aggregate(function);
     }
     if let Some(function) = SCALARS.get(name) {
         if function.signature().volatility != Volatility::Immutable {
@@ -160,7 +173,8 @@ pub(crate) fn known(name: &str) -> Known {
     {
         return Known::OtherAggregate;
     }
-    let names = SCALARS.keys().map(String::as_str).chain(["count", "sum", "min", "max", "avg"]);
+    let names =
+        SCALARS.keys().map(String::as_str).chain(["count", "sum", "min", "max", "avg"]).chain(aggregates::names());
     Known::Unknown(suggestion(name, names))
 }
 
@@ -173,7 +187,7 @@ impl Known {
             Self::Refused(why, help) => (format!("{upper} is not supported: {why}"), Some((*help).to_owned())),
             Self::OtherAggregate => (
                 format!("the aggregate {upper} is not supported yet"),
-                Some("there are COUNT, SUM, MIN, MAX and AVG".to_owned()),
+                Some("docs/sql.md lists the aggregates that there are".to_owned()),
             ),
             Self::Unknown(near) => {
                 (format!("there is no function `{name}`"), near.as_ref().map(|near| format!("did you mean `{near}`?")))
@@ -254,7 +268,7 @@ impl ContextProvider for Functions {
             "min" => min_max::min_udaf(),
             "max" => min_max::max_udaf(),
             "avg" => average::avg_udaf(),
-            _ => return None,
+            other => return aggregates::planned(other),
         })
     }
 

@@ -41,6 +41,7 @@
 //! DECIMAL(38,max(s,6)), of other numbers DOUBLE; COUNT is BIGINT; MIN and MAX keep the type.
 
 mod aggregate;
+mod aggregates;
 pub mod arrow_types;
 mod bind;
 mod cascade;
@@ -49,14 +50,17 @@ mod convert_expr;
 mod dialect;
 mod error;
 mod functions;
+mod grouping_sets;
 mod ids;
 mod lengths;
 mod names;
+mod patterns;
 mod query;
 mod ranking;
 mod refuse;
 mod refuse_expr;
 mod relation;
+mod respell;
 mod select;
 mod sessions;
 mod sink;
@@ -76,6 +80,7 @@ pub use stages::{AGGREGATE_STATE_VERSION, INTERNAL_FORMAT_VERSION};
 use bind::Binder;
 use dialect::Purpose;
 use error::{Outcome, Site, both};
+use refuse::InsertParts;
 use select::Planner;
 use sink::Statement;
 
@@ -190,7 +195,7 @@ fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Pla
             _ if a_view_is_wrong => Ok(Vec::new()),
             statement => {
                 let (refused, parts) = refuse::insert(&site, statement);
-                both(refused, parts.and_then(|parts| planner.insert(text.index, parts, &views)))
+                both(refused, parts.and_then(|parts| each_grouping(&planner, text.index, parts, &views)))
                     .map(|((), statements)| statements)
             }
         }
@@ -205,6 +210,31 @@ fn plan_here(catalog: &Catalog, sql: &str, options: &PlanOptions) -> Outcome<Pla
     }
     no_further_reading(catalog, &statements, sql, &texts)?;
     staged(catalog, &statements, options, sql, &texts)
+}
+
+/// The statements of one INSERT: one for each set of GROUPING SETS, ROLLUP or CUBE, and one where there are none.
+fn each_grouping(
+    planner: &Planner<'_>,
+    index: u32,
+    parts: InsertParts,
+    views: &relation::Named,
+) -> Outcome<Vec<Statement>> {
+    let site = planner.site;
+    let InsertParts { table, columns, query } = parts;
+    let queries = grouping_sets::expanded(site, *query)?;
+    let sets = queries.len();
+    let parts = queries.into_iter().map(|query| InsertParts {
+        table: table.clone(),
+        columns: columns.clone(),
+        query: query.into(),
+    });
+    let statements = error::all(parts.map(|parts| planner.insert(index, parts, views)))?.concat();
+    if sets > 1 && statements.iter().any(|statement| statement.changes == Changes::Upsert) {
+        let message =
+            "GROUPING SETS, ROLLUP and CUBE need a window: without one the results of one set would replace another's";
+        return Err(site.error(site.whole(), message).help("write one INSERT INTO for each grouping").into());
+    }
+    Ok(statements)
 }
 
 /// Refuses a statement that reads what another one writes as a result that changes.

@@ -6,6 +6,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
+use crate::aggregates;
 use crate::error::{Outcome, Site, SqlError};
 use crate::functions::{self, Known};
 use crate::walk::children;
@@ -16,6 +17,9 @@ pub(crate) fn expression(site: &Site<'_>, expr: &Expr) -> Outcome<()> {
     checker.visit(expr, false);
     if checker.errors.is_empty() { Ok(()) } else { Err(checker.errors) }
 }
+
+const GROUPINGS: &str =
+    "it stands in GROUP BY of the outer SELECT of an INSERT INTO; write one query for each grouping";
 
 struct Checker<'a> {
     site: &'a Site<'a>,
@@ -117,9 +121,9 @@ impl Checker<'_> {
             Expr::Tuple(_) | Expr::Struct { .. } | Expr::Named { .. } => {
                 self.refuse(span, "a row or struct literal", "write named_struct('field', value, …)");
             }
-            Expr::GroupingSets(_) => self.refuse(span, "GROUPING SETS", "write one INSERT INTO for each grouping"),
-            Expr::Cube(_) => self.refuse(span, "CUBE", "write one INSERT INTO for each grouping"),
-            Expr::Rollup(_) => self.refuse(span, "ROLLUP", "write one INSERT INTO for each grouping"),
+            Expr::GroupingSets(_) => self.refuse(span, "GROUPING SETS here", GROUPINGS),
+            Expr::Cube(_) => self.refuse(span, "CUBE here", GROUPINGS),
+            Expr::Rollup(_) => self.refuse(span, "ROLLUP here", GROUPINGS),
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {
                 self.refuse(span, "`*` here", "`*` stands alone in a SELECT list or in COUNT(*)");
             }
@@ -272,8 +276,14 @@ impl Checker<'_> {
                 }
             }
         }
-        if aggregate && list.args.len() != 1 {
-            self.refuse(span, &format!("{name} with {} arguments", list.args.len()), "an aggregate has one argument");
+        let takes = aggregates::arguments(name);
+        if aggregate && !takes.contains(&list.args.len()) {
+            let help = match (*takes.start(), *takes.end()) {
+                (1, 1) => "an aggregate has one argument".to_owned(),
+                (least, most) if least == most => format!("it is called with {least} arguments"),
+                (least, most) => format!("it is called with {least} or {most} arguments"),
+            };
+            self.refuse(span, &format!("{name} with {} arguments", list.args.len()), &help);
         }
     }
 }

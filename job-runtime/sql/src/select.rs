@@ -192,6 +192,7 @@ impl Planner<'_> {
 
     /// Refuses what can't stand in an expression, and binds the rest over what `relation`'s columns stand for.
     fn bind(&self, scope: &Scope<'_>, relation: &Relation, expr: &Expr) -> Outcome<Bound> {
+        let expr = &crate::respell::flink(self.site, expr)?;
         refuse_expr::expression(self.site, expr)?;
         let bound = self.binder.bind(self.site, scope, expr)?;
         if size_with(&bound.raw, &|name| relation.raw(name)) > MAX_SIZE {

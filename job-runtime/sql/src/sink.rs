@@ -20,6 +20,7 @@ use crate::select::Planner;
 use crate::updating;
 
 /// A statement that is bound: what it reads and gives, and where that goes.
+#[derive(Clone)]
 pub(crate) struct Statement {
     /// Which statement of the text, from 0.
     pub(crate) index: u32,

@@ -4,7 +4,8 @@
 //! encoding each group of the one and merging it into the other; that sums of floats are added pane by pane, in the
 //! order in which panes are given, is all that a caller must see to.
 
-use super::cells::{CellError, Cells, Optional};
+use super::cells::{CellError, Cells};
+use super::slots::Optional;
 use super::{AccumulateError, Accumulator, Accumulators};
 
 impl Accumulators {
@@ -75,6 +76,11 @@ impl Cells {
                     }
                 }
             }
+            (Self::Bits(op, cells), Self::Bits(_, others)) => {
+                let op = *op;
+                each(others, ids, |id, value| cells.put(id, value, op));
+            }
+            (Self::States(states), Self::States(others)) => return states.absorb(others, ids),
             _ => return Err(CellError::Type),
         }
         if overflow { Err(CellError::Overflow) } else { Ok(()) }

@@ -11,6 +11,9 @@
 //! MIN, MAX of ints, decimals 00 | 01 signed
 //! MIN, MAX of floats         00 | 01 8 bytes, little-endian
 //! MIN, MAX of texts, bytes   00 | 01 varint length, bytes
+//! BIT_AND, BIT_OR, BIT_XOR   00 | 01 signed
+//! FIRST_VALUE, LAST_VALUE    00 | 01 varint length, the row's place and the value (`ordered.rs`)
+//! others                     see `states.rs`
 //! ```
 
 use arrow::buffer::BooleanBuffer;
@@ -19,7 +22,9 @@ use freshet_state::rows::{put_varint, take_bytes, take_varint};
 use super::Selected;
 use super::each::{each_bytes, each_exact, each_float, each_int};
 use super::number::{put_signed, take_signed};
-use super::spec::{Kind, Side};
+use super::slots::{Counted, Optional, Texts};
+use super::spec::{BitOp, Kind, Side};
+use super::states::States;
 use crate::column::ColumnView;
 use crate::group::key::{KeyValue, canonical};
 
@@ -32,49 +37,8 @@ pub(super) enum CellError {
     Damaged,
     /// The values are not what this kind takes.
     Type,
-}
-
-/// Values of which some groups have seen none.
-#[derive(Debug, Clone)]
-pub(super) struct Optional<T> {
-    values: Vec<T>,
-    seen: Vec<bool>,
-}
-
-/// Sums with the number of what was summed.
-#[derive(Debug, Clone)]
-pub(super) struct Counted<T> {
-    sums: Vec<T>,
-    counts: Vec<u64>,
-}
-
-/// Texts or byte strings, each in a place of its own, and how many bytes they have in all.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Texts {
-    pub(super) cells: Vec<Option<Box<[u8]>>>,
-    bytes: usize,
-}
-
-impl Texts {
-    fn set(&mut self, id: usize, value: Option<Box<[u8]>>) {
-        self.bytes += value.as_deref().map_or(0, <[u8]>::len);
-        self.bytes -= self.cells[id].as_deref().map_or(0, <[u8]>::len);
-        self.cells[id] = value;
-    }
-
-    fn resize(&mut self, groups: usize) {
-        for id in groups..self.cells.len() {
-            self.set(id, None);
-        }
-        self.cells.resize(groups, None);
-    }
-
-    #[inline]
-    pub(super) fn offer(&mut self, id: usize, value: &[u8], side: Side) {
-        if self.cells[id].as_deref().is_none_or(|old| !side.keeps(old.cmp(value))) {
-            self.set(id, Some(value.into()));
-        }
-    }
+    /// A group has more values than it may keep.
+    TooMany,
 }
 
 /// The cells of all groups, by kind.
@@ -89,107 +53,8 @@ pub(super) enum Cells {
     Decimal(Side, Optional<i128>),
     Float(Side, Optional<f64>),
     Bytes(Side, Texts),
-}
-
-impl<T: Copy + Default> Optional<T> {
-    const fn new() -> Self {
-        Self { values: Vec::new(), seen: Vec::new() }
-    }
-
-    fn resize(&mut self, groups: usize) {
-        self.values.resize(groups, T::default());
-        self.seen.resize(groups, false);
-    }
-
-    fn reset(&mut self, id: usize) {
-        self.values[id] = T::default();
-        self.seen[id] = false;
-    }
-
-    /// Replaces the value unless `keep(old)` says that it stays.
-    #[inline]
-    pub(super) fn offer(&mut self, id: usize, value: T, keep: impl Fn(T) -> bool) {
-        if !self.seen[id] || !keep(self.values[id]) {
-            self.values[id] = value;
-            self.seen[id] = true;
-        }
-    }
-
-    pub(super) fn get(&self, id: u32) -> Option<T> {
-        self.seen[id as usize].then(|| self.values[id as usize])
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<T>() + self.seen.capacity()
-    }
-
-    fn encode(&self, id: usize, out: &mut Vec<u8>, put: impl Fn(&mut Vec<u8>, T)) {
-        out.push(u8::from(self.seen[id]));
-        if self.seen[id] {
-            put(out, self.values[id]);
-        }
-    }
-}
-
-impl<T: Copy + Default> Counted<T> {
-    const fn new() -> Self {
-        Self { sums: Vec::new(), counts: Vec::new() }
-    }
-
-    fn resize(&mut self, groups: usize) {
-        self.sums.resize(groups, T::default());
-        self.counts.resize(groups, 0);
-    }
-
-    fn reset(&mut self, id: usize) {
-        self.sums[id] = T::default();
-        self.counts[id] = 0;
-    }
-
-    pub(super) fn get(&self, id: u32) -> Option<(T, u64)> {
-        let count = self.counts[id as usize];
-        (count > 0).then(|| (self.sums[id as usize], count))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.sums.capacity() * size_of::<T>() + self.counts.capacity() * size_of::<u64>()
-    }
-}
-
-impl Optional<i128> {
-    #[inline]
-    pub(super) fn add(&mut self, id: usize, value: i128) -> bool {
-        let (sum, overflow) = self.values[id].overflowing_add(value);
-        self.values[id] = sum;
-        self.seen[id] = true;
-        overflow
-    }
-}
-
-impl Counted<i128> {
-    #[inline]
-    pub(super) fn add(&mut self, id: usize, value: i128, count: u64) -> bool {
-        let (sum, overflow) = self.sums[id].overflowing_add(value);
-        self.sums[id] = sum;
-        self.counts[id] += count;
-        overflow
-    }
-}
-
-impl Optional<f64> {
-    #[inline]
-    pub(super) fn add(&mut self, id: usize, value: f64) {
-        self.values[id] += value;
-        self.seen[id] = true;
-    }
-}
-
-impl Counted<f64> {
-    #[inline]
-    pub(super) fn add(&mut self, id: usize, value: f64, count: u64) {
-        self.sums[id] += value;
-        self.counts[id] += count;
-    }
+    Bits(BitOp, Optional<i64>),
+    States(States),
 }
 
 impl Side {
@@ -218,7 +83,11 @@ impl Cells {
             Kind::Int(side) => Self::Int(side, Optional::new()),
             Kind::Decimal(side) => Self::Decimal(side, Optional::new()),
             Kind::Float(side) => Self::Float(side, Optional::new()),
-            Kind::Bytes(side) => Self::Bytes(side, Texts::default()),
+            Kind::Bytes(side) | Kind::Ordered(side) => Self::Bytes(side, Texts::default()),
+            Kind::Bits(op) => Self::Bits(op, Optional::new()),
+            Kind::Moments(_) | Kind::FloatMoments(_) | Kind::Estimate | Kind::Histogram | Kind::Collected => {
+                Self::States(States::new(kind))
+            }
         }
     }
 
@@ -229,8 +98,9 @@ impl Cells {
             Self::FloatSum(cells) | Self::Float(_, cells) => cells.resize(groups),
             Self::ExactMean(cells) => cells.resize(groups),
             Self::FloatMean(cells) => cells.resize(groups),
-            Self::Int(_, cells) => cells.resize(groups),
+            Self::Int(_, cells) | Self::Bits(_, cells) => cells.resize(groups),
             Self::Bytes(_, texts) => texts.resize(groups),
+            Self::States(states) => states.resize(groups),
         }
     }
 
@@ -241,8 +111,9 @@ impl Cells {
             Self::FloatSum(cells) | Self::Float(_, cells) => cells.reset(id),
             Self::ExactMean(cells) => cells.reset(id),
             Self::FloatMean(cells) => cells.reset(id),
-            Self::Int(_, cells) => cells.reset(id),
+            Self::Int(_, cells) | Self::Bits(_, cells) => cells.reset(id),
             Self::Bytes(_, texts) => texts.set(id, None),
+            Self::States(states) => states.reset(id),
         }
     }
 
@@ -253,14 +124,19 @@ impl Cells {
             Self::FloatSum(cells) | Self::Float(_, cells) => cells.memory_bytes(),
             Self::ExactMean(cells) => cells.memory_bytes(),
             Self::FloatMean(cells) => cells.memory_bytes(),
-            Self::Int(_, cells) => cells.memory_bytes(),
+            Self::Int(_, cells) | Self::Bits(_, cells) => cells.memory_bytes(),
+            Self::States(states) => states.memory_bytes(),
             Self::Bytes(_, texts) => texts.cells.capacity() * size_of::<Option<Box<[u8]>>>() + texts.bytes,
         }
     }
 
-    /// Bytes of the text of group `id`.
+    /// Bytes of the texts of group `id`.
     pub fn text_bytes(&self, id: usize) -> usize {
-        if let Self::Bytes(_, texts) = self { texts.cells[id].as_deref().map_or(0, <[u8]>::len) } else { 0 }
+        match self {
+            Self::Bytes(_, texts) => texts.cells[id].as_deref().map_or(0, <[u8]>::len),
+            Self::States(states) => states.result_bytes(id),
+            _ => 0,
+        }
     }
 
     pub fn count(&self, id: usize) -> u64 {
@@ -307,6 +183,11 @@ impl Cells {
                 let side = *side;
                 each_bytes(values, selected, mask, |id, v| texts.offer(id, v, side))?;
             }
+            Self::Bits(op, cells) => {
+                let op = *op;
+                each_int(values, selected, mask, |id, v| cells.put(id, v, op))?;
+            }
+            Self::States(states) => return states.update(view, selected, mask),
         }
         if overflow { Err(CellError::Overflow) } else { Ok(()) }
     }
@@ -322,6 +203,8 @@ impl Cells {
             (Self::ExactMean(cells), KeyValue::Decimal(v)) => overflow = cells.add(id, v, 1),
             (Self::FloatSum(cells), KeyValue::Float(v)) => cells.add(id, v),
             (Self::FloatMean(cells), KeyValue::Float(v)) => cells.add(id, v, 1),
+            (Self::Bits(op, cells), KeyValue::Int(v)) => cells.put(id, v, *op),
+            (Self::States(states), value) => return states.add(id, value),
             _ => return Err(CellError::Type),
         }
         if overflow { Err(CellError::Overflow) } else { Ok(()) }
@@ -332,7 +215,10 @@ impl Cells {
             Self::Count(counts) => put_varint(out, counts[id]),
             Self::ExactSum(cells) | Self::Decimal(_, cells) => cells.encode(id, out, put_signed),
             Self::FloatSum(cells) | Self::Float(_, cells) => cells.encode(id, out, put_float),
-            Self::Int(_, cells) => cells.encode(id, out, |out, value| put_signed(out, value.into())),
+            Self::Int(_, cells) | Self::Bits(_, cells) => {
+                cells.encode(id, out, |out, value| put_signed(out, value.into()));
+            }
+            Self::States(states) => states.encode(id, out),
             Self::ExactMean(cells) => {
                 put_varint(out, cells.counts[id]);
                 put_signed(out, cells.sums[id]);
@@ -369,6 +255,7 @@ impl Cells {
                 let count = take_varint(bytes, at)?;
                 cells.add(id, take_float(bytes, at)?, count);
             }
+            Self::States(states) => return states.merge(id, bytes, at),
             optional => {
                 let seen = *bytes.get(*at)?;
                 *at += 1;
@@ -396,7 +283,8 @@ impl Cells {
                         let len = take_varint(bytes, at)?;
                         texts.offer(id, take_bytes(bytes, at, len)?, *side);
                     }
-                    Self::Count(_) | Self::ExactMean(_) | Self::FloatMean(_) => return None,
+                    Self::Bits(op, cells) => cells.put(id, i64::try_from(take_signed(bytes, at)?).ok()?, *op),
+                    Self::Count(_) | Self::ExactMean(_) | Self::FloatMean(_) | Self::States(_) => return None,
                 }
             }
         }
@@ -404,10 +292,10 @@ impl Cells {
     }
 }
 
-fn put_float(out: &mut Vec<u8>, value: f64) {
+pub(super) fn put_float(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-fn take_float(bytes: &[u8], at: &mut usize) -> Option<f64> {
+pub(super) fn take_float(bytes: &[u8], at: &mut usize) -> Option<f64> {
     take_bytes(bytes, at, 8)?.try_into().ok().map(f64::from_le_bytes)
 }

@@ -197,6 +197,12 @@ pub(super) struct ByGroup<'a> {
 }
 
 impl ByGroup<'_> {
+    /// The values of group `id`, in no order.
+    pub fn values(&self, id: u32) -> impl Iterator<Item = &[u8]> {
+        let members = &self.sorted[self.starts[id as usize] as usize..self.starts[id as usize + 1] as usize];
+        members.iter().map(|member| self.members.member(*member).1)
+    }
+
     /// Appends `count (varint) · (length (varint) · value)…` of group `id`.
     pub fn encode(&self, id: u32, out: &mut Vec<u8>) {
         let members = &self.sorted[self.starts[id as usize] as usize..self.starts[id as usize + 1] as usize];

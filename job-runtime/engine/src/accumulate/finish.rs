@@ -11,7 +11,7 @@ use freshet_plan::DataType;
 
 use super::AccumulateError;
 use super::cells::Cells;
-use super::spec::AggregateSpec;
+use super::spec::{AggregateSpec, Kind};
 use crate::types::UTC;
 
 impl Cells {
@@ -46,6 +46,13 @@ impl Cells {
                 Arc::new(ids.iter().map(|id| cells.get(*id).map(|v| v as f32)).collect::<Float32Array>())
             }
             Self::Float(_, cells) => Arc::new(ids.iter().map(|id| cells.get(*id)).collect::<Float64Array>()),
+            Self::Bits(_, cells) => {
+                ints(ids.iter().map(|id| cells.get(*id)), &spec.output).ok_or_else(|| spec.overflow())?
+            }
+            Self::States(states) => states.finish(ids, spec)?,
+            Self::Bytes(_, texts) if matches!(spec.kind, Kind::Ordered(_)) => {
+                super::ordered::values(ids.iter().map(|id| texts.cells[*id as usize].as_deref()), spec)?
+            }
             Self::Bytes(_, texts) => {
                 let values = ids.iter().map(|id| texts.cells[*id as usize].as_deref());
                 if spec.output == DataType::String {

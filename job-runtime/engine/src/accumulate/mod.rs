@@ -14,7 +14,16 @@
 //! * SUM and AVG of FLOAT and DOUBLE add in double precision, in the order of rows.
 //! * MIN and MAX of floats order NaN above every number, so MAX gives NaN where there is one; −0 is 0.
 //!   Texts are ordered by their UTF-8 bytes.
-//! * DISTINCT feeds each value of a group to the function once (`distinct.rs`). MIN and MAX ignore it.
+//! * Variances of integers and decimals are exact until the last division; of floats they are kept as count, mean and
+//!   sum of squared distances, which adds up in any order but for the last digits (`moments.rs`).
+//! * BOOL_AND and BOOL_OR are MIN and MAX of Booleans.
+//! * FIRST_VALUE, LAST_VALUE and ARRAY_AGG order rows by event time, then by partition and offset of their record, so
+//!   that ties don't depend on how records are read (`ordered.rs`).
+//! * APPROX_COUNT_DISTINCT and HISTOGRAM are sketches of bounded size whose result does not depend on the order of
+//!   values, nor on how they were divided (`estimate.rs`, [`freshet_functions::Histogram`]).
+//! * ARRAY_AGG keeps every value, as DISTINCT does, up to [`MAX_COLLECTED`] values or [`MAX_COLLECTED_BYTES`] a group.
+//! * DISTINCT feeds each value of a group to the function once (`distinct.rs`). MIN, MAX and others for which that
+//!   makes no difference ignore it.
 //! * FILTER leaves out rows for which its column is not true.
 //!
 //! # Encodings
@@ -26,16 +35,24 @@ mod absorb;
 mod cells;
 mod distinct;
 mod each;
+mod estimate;
 mod finish;
 mod linked;
+mod moments;
+mod more;
 mod number;
+mod ordered;
+mod slots;
 mod spec;
+mod states;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 
 pub use distinct::Members;
 pub(crate) use number::{put_signed, take_signed};
+pub(crate) use ordered::Order;
+pub use ordered::{MAX_COLLECTED, MAX_COLLECTED_BYTES};
 pub use spec::AggregateSpec;
 
 use crate::column::ColumnView;
@@ -64,6 +81,14 @@ pub enum AccumulateError {
     /// Encoded accumulators are cut short or of another shape.
     #[error("{aggregate}: its accumulator is damaged")]
     Damaged {
+        /// The aggregate, by its output column.
+        aggregate: String,
+    },
+    /// A group has more values than one is allowed to keep.
+    #[error(
+        "{aggregate}: a group has more than {MAX_COLLECTED} values or {MAX_COLLECTED_BYTES} bytes of them; take a shorter window, leave rows out with FILTER, or use an aggregate that keeps no values, like APPROX_PERCENTILE"
+    )]
+    TooMany {
         /// The aggregate, by its output column.
         aggregate: String,
     },
@@ -102,7 +127,7 @@ impl Accumulators {
         let column = |spec: &AggregateSpec| Accumulator {
             spec: spec.clone(),
             cells: Cells::new(spec.kind),
-            members: spec.distinct.then(Members::default),
+            members: spec.has_members().then(Members::default),
         };
         Self { columns: specs.iter().map(column).collect(), groups: 0 }
     }
@@ -131,12 +156,23 @@ impl Accumulators {
     /// Accumulates rows of `batch`. Every id must be below what [`Accumulators::grow`] was told.
     ///
     /// # Errors
-    /// A column of a type that the plan did not say; a decimal sum beyond 128 bits.
+    /// A column of a type that the plan did not say; a decimal sum beyond 128 bits; an aggregate that goes by the order of
+    /// rows, which is not known here.
     pub(crate) fn update(&mut self, batch: &RecordBatch, selected: Selected<'_>) -> Result<(), AccumulateError> {
-        for column in &mut self.columns {
-            column.update(batch, selected)?;
-        }
-        Ok(())
+        self.columns.iter_mut().try_for_each(|column| column.update(batch, selected, None))
+    }
+
+    /// As [`Accumulators::update`], of rows whose places are known: aggregates that go by the order of rows need them.
+    ///
+    /// # Errors
+    /// Those of [`Accumulators::update`]; more values in a group than may be kept.
+    pub(crate) fn update_in_order(
+        &mut self,
+        batch: &RecordBatch,
+        selected: Selected<'_>,
+        order: &Order<'_>,
+    ) -> Result<(), AccumulateError> {
+        self.columns.iter_mut().try_for_each(|column| column.update(batch, selected, Some(order)))
     }
 
     /// Appends the accumulators of group `id` as stored state holds them.
@@ -207,7 +243,13 @@ impl Accumulators {
     /// # Errors
     /// A result that does not fit its type.
     pub fn finish(&self, ids: &[u32]) -> Result<Vec<ArrayRef>, AccumulateError> {
-        self.columns.iter().map(|c| c.cells.finish(ids, &c.spec)).collect()
+        let one = |column: &Accumulator| match &column.members {
+            Some(members) if column.spec.kind == spec::Kind::Collected => {
+                ordered::arrays(&members.by_group(self.groups), ids, &column.spec)
+            }
+            _ => column.cells.finish(ids, &column.spec),
+        };
+        self.columns.iter().map(one).collect()
     }
 
     /// The counts of the last aggregate, which is a COUNT.
@@ -215,7 +257,7 @@ impl Accumulators {
         self.columns.last().map_or(0, |column| column.cells.count(id as usize))
     }
 
-    /// Bytes of the texts that group `id` keeps.
+    /// Bytes of the texts and arrays that group `id` keeps.
     pub(crate) fn text_bytes(&self, id: u32) -> usize {
         self.columns.iter().map(|column| column.cells.text_bytes(id as usize)).sum()
     }
@@ -257,7 +299,12 @@ impl Partials<'_> {
 }
 
 impl Accumulator {
-    fn update(&mut self, batch: &RecordBatch, selected: Selected<'_>) -> Result<(), AccumulateError> {
+    fn update(
+        &mut self,
+        batch: &RecordBatch,
+        selected: Selected<'_>,
+        order: Option<&Order<'_>>,
+    ) -> Result<(), AccumulateError> {
         let filter = match self.spec.filter {
             None => None,
             Some(at) => Some(self.truth(batch.column(at))?),
@@ -267,6 +314,10 @@ impl Accumulator {
             return Ok(());
         };
         let column = batch.column(argument);
+        if self.spec.kind == spec::Kind::Collected {
+            // Nulls are values of an array.
+            return self.update_by_place(column, selected, filter.as_ref(), order);
+        }
         let mask = match (filter, column.nulls()) {
             (None, None) => None,
             (Some(filter), None) => Some(filter),
@@ -277,6 +328,9 @@ impl Accumulator {
         if self.spec.kind == spec::Kind::Count && self.members.is_none() {
             self.cells.count_rows(selected, mask.as_ref());
             return Ok(());
+        }
+        if matches!(self.spec.kind, spec::Kind::Ordered(_)) {
+            return self.update_by_place(column, selected, mask.as_ref(), order);
         }
         let view = ColumnView::of(column).map_err(|found| self.wrong_column(format!("it can't aggregate {found}")))?;
         let updated = if let Some(members) = &mut self.members {
@@ -311,6 +365,9 @@ impl Accumulator {
     }
 
     fn add_member(&mut self, id: u32, value: &[u8]) -> Result<(), AccumulateError> {
+        if self.spec.kind == spec::Kind::Collected {
+            return self.collect(id, value);
+        }
         let mut at = 0;
         let decoded = key::take_value(value, &mut at).filter(|v| at == value.len() && *v != KeyValue::Null);
         let decoded = decoded.ok_or_else(|| self.failed(cells::CellError::Damaged))?;
@@ -328,6 +385,7 @@ impl Accumulator {
         match error {
             cells::CellError::Overflow => self.spec.overflow(),
             cells::CellError::Damaged => AccumulateError::Damaged { aggregate: self.spec.name.clone() },
+            cells::CellError::TooMany => AccumulateError::TooMany { aggregate: self.spec.name.clone() },
             cells::CellError::Type => self.wrong_column("its argument is not of the planned type".to_owned()),
         }
     }

@@ -39,6 +39,38 @@ pub(crate) enum Kind {
     Float(Side),
     /// Least or greatest text or byte string.
     Bytes(Side),
+    /// Bits of integers.
+    Bits(BitOp),
+    /// Variance of integers or decimals, exact.
+    Moments(Spread),
+    /// Variance in double precision.
+    FloatMoments(Spread),
+    /// Estimate of how many values differ.
+    Estimate,
+    /// A histogram of numbers.
+    Histogram,
+    /// The first or last value by the order of rows.
+    Ordered(Side),
+    /// All values.
+    Collected,
+}
+
+/// How bits are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "their names say it")]
+pub(crate) enum BitOp {
+    And,
+    Or,
+    Xor,
+}
+
+/// What is asked of values' distances from their mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spread {
+    /// Whether the values are a sample, and not all.
+    pub sample: bool,
+    /// Whether the root is asked for: a standard deviation.
+    pub root: bool,
 }
 
 /// Which end of an order.
@@ -56,6 +88,7 @@ impl AggregateSpec {
     /// # Errors
     /// What the plan asks for and this runtime does not do.
     pub fn new(aggregate: &Aggregate) -> Result<Self, String> {
+        use super::more;
         use AggregateFunction::{Avg, Count, Max, Min, Sum};
         let Aggregate { name, function, argument, argument_type, distinct, filter, data_type } = aggregate;
         if argument.is_some() != argument_type.is_some() {
@@ -72,16 +105,29 @@ impl AggregateSpec {
             (Max, Some(argument)) => {
                 extreme(argument, Side::Greatest).ok_or_else(|| unsupported(name, "MAX", argument))?
             }
+            (other, Some(argument)) => {
+                more::rule(*other, argument).ok_or_else(|| unsupported(name, &format!("{other:?}"), argument))?
+            }
         };
         if output != *data_type {
             return Err(format!("aggregate `{name}` gives {output}, the plan says {data_type}"));
         }
-        let distinct = *distinct && !matches!(function, Min | Max);
+        let distinct = *distinct && !function.ignores_distinct();
         if distinct && !argument_type.as_ref().is_some_and(can_group) {
             return Err(format!("aggregate `{name}`: DISTINCT needs an argument of a scalar type"));
         }
         let scale = if let Some(DataType::Decimal(_, scale)) = argument_type { *scale } else { 0 };
         Ok(Self { name: name.clone(), kind, argument: *argument, filter: *filter, distinct, output, scale })
+    }
+
+    /// Whether each row's event time, partition and offset are needed.
+    pub(crate) const fn needs_order(&self) -> bool {
+        matches!(self.kind, Kind::Ordered(_)) || (matches!(self.kind, Kind::Collected) && !self.distinct)
+    }
+
+    /// Whether values are kept one by one.
+    pub(crate) const fn has_members(&self) -> bool {
+        self.distinct || matches!(self.kind, Kind::Collected)
     }
 
     /// COUNT(*).
@@ -106,7 +152,7 @@ fn unsupported(name: &str, function: &str, argument: &DataType) -> String {
     format!("aggregate `{name}`: there is no {function} of {argument}")
 }
 
-const fn is_integer(data_type: &DataType) -> bool {
+pub(super) const fn is_integer(data_type: &DataType) -> bool {
     matches!(data_type, DataType::TinyInt | DataType::SmallInt | DataType::Int | DataType::BigInt)
 }
 
@@ -128,7 +174,7 @@ fn mean(argument: &DataType) -> Option<(Kind, DataType)> {
     })
 }
 
-fn extreme(argument: &DataType, side: Side) -> Option<(Kind, DataType)> {
+pub(super) fn extreme(argument: &DataType, side: Side) -> Option<(Kind, DataType)> {
     let kind = match argument {
         DataType::Decimal(..) => Kind::Decimal(side),
         DataType::Float | DataType::Double => Kind::Float(side),

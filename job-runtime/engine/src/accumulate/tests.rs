@@ -113,3 +113,15 @@ fn a_column_of_another_type_is_refused() {
     let sum = spec(AggregateFunction::Sum, "BIGINT", "BIGINT", false, None);
     assert!(matches!(over(&sum, vec![texts]), Err(AccumulateError::Column { .. })));
 }
+
+#[test]
+fn an_array_of_too_many_values_is_an_error_by_name() {
+    let spec = spec(AggregateFunction::ArrayAgg, "BIGINT", "ARRAY<BIGINT>", true, None);
+    let numbers = |count: usize| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..count as i64).rev())) };
+    let found = result(&over(&spec, vec![numbers(MAX_COLLECTED)]).expect("as many as there may be"));
+    let sorted = found.as_list::<i32>().value(0);
+    assert_eq!(sorted.len(), MAX_COLLECTED);
+    assert!(sorted.as_primitive::<Int64Type>().values().is_sorted());
+    let error = over(&spec, vec![numbers(MAX_COLLECTED + 1)]).expect_err("one more");
+    assert!(error.to_string().starts_with("x: a group has more than 1000000 values"), "{error}");
+}

@@ -90,7 +90,8 @@ fn functions() -> &'static HashMap<String, Arc<ScalarUDF>> {
     static FUNCTIONS: OnceLock<HashMap<String, Arc<ScalarUDF>>> = OnceLock::new();
     FUNCTIONS.get_or_init(|| {
         let mut functions = HashMap::new();
-        for function in datafusion_functions::all_default_functions() {
+        let all = datafusion_functions::all_default_functions().into_iter();
+        for function in all.chain(freshet_functions::all().iter().cloned()) {
             for alias in function.aliases() {
                 functions.insert(alias.clone(), Arc::clone(&function));
             }

@@ -32,7 +32,7 @@ mod windows;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use freshet_log::Outgoing;
+use freshet_log::{Fetched, Outgoing};
 use freshet_plan::{Column, Step, Window};
 use freshet_state::rows::RowBuffer;
 
@@ -43,6 +43,9 @@ use crate::{EngineError, Rows};
 
 /// What a task can do with an operator.
 pub trait Operator {
+    /// The rows that come next are those of `batch`, which their origins point into.
+    fn reads(&mut self, _batch: &Fetched) {}
+
     /// Takes rows of the input with this number (0 where there is only one).
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use freshet_log::Fetched;
 use freshet_state::rows::RowBuffer;
 
 use super::windows::Windows;
@@ -23,6 +24,10 @@ impl WindowAggregateOperator {
 }
 
 impl Operator for WindowAggregateOperator {
+    fn reads(&mut self, batch: &Fetched) {
+        self.windows.reads(batch);
+    }
+
     fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
         let late = context.late();
         self.windows.accumulate(&rows, |row| late.row(&rows, row))

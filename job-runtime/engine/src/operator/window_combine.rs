@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{BinaryBuilder, Int64Array};
+use freshet_log::Fetched;
 
 use super::windows::{OpenPane, Pane, Windows, key_array};
 use super::{Context, Operator, OperatorStats, Progress, WindowSpec};
@@ -34,6 +35,16 @@ impl WindowCombineOperator {
         // How many records a row stands for, so that the second half can count late ones.
         accumulated.push(AggregateSpec::count_rows());
         Self { windows: Windows::new(spec, accumulated), aggregates }
+    }
+
+    /// How many of the rows are accumulated before it is asked whether that is enough for a record.
+    fn rows_at_once(&self, rows: &Rows) -> usize {
+        let all = rows.batch.num_rows();
+        if !self.windows.spec.aggregates.iter().any(AggregateSpec::has_members) {
+            return all.max(1);
+        }
+        let bytes_each = rows.batch.get_array_memory_size() / all.max(1);
+        (MAX_MEMBER_BYTES / bytes_each.max(1)).max(1)
     }
 
     fn send(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
@@ -79,12 +90,31 @@ impl WindowCombineOperator {
     }
 }
 
+/// `count` rows from `from` on.
+fn part(rows: &Rows, from: usize, count: usize) -> Rows {
+    Rows {
+        batch: rows.batch.slice(from, count),
+        event_time: rows.event_time.slice(from, count),
+        watermark: rows.watermark.slice(from, count),
+        origin: rows.origin.as_ref().map(|origin| origin.slice(from, count)),
+        kinds: rows.kinds.as_ref().map(|kinds| kinds.slice(from, count)),
+    }
+}
+
 impl Operator for WindowCombineOperator {
+    fn reads(&mut self, batch: &Fetched) {
+        self.windows.reads(batch);
+    }
+
     fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
-        let late = context.late();
-        self.windows.accumulate(&rows, |row| late.row(&rows, row))?;
-        if self.windows.group_count() > MAX_GROUPS || self.windows.member_bytes() > MAX_MEMBER_BYTES {
-            self.send(context)?;
+        let (all, most) = (rows.batch.num_rows(), self.rows_at_once(&rows));
+        for from in (0..all).step_by(most) {
+            let rows = if most < all { part(&rows, from, most.min(all - from)) } else { rows.clone() };
+            let late = context.late();
+            self.windows.accumulate(&rows, |row| late.row(&rows, row))?;
+            if self.windows.group_count() > MAX_GROUPS || self.windows.member_bytes() > MAX_MEMBER_BYTES {
+                self.send(context)?;
+            }
         }
         Ok(())
     }

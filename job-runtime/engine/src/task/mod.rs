@@ -212,6 +212,7 @@ impl Task {
         let mut late = Late::default();
         if let Some(rows) = rows {
             for Chain { operators, sink } in &mut self.chains {
+                operators.iter_mut().for_each(|operator| operator.reads(batch));
                 let effects = Effects { out, late: &mut late, full_at_bytes: self.full_at_bytes };
                 operator::push(operators, sink.as_mut(), rows.clone(), effects)?;
             }

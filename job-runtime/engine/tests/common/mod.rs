@@ -51,6 +51,10 @@ pub fn aggregate(name: &str, function: AggregateFunction, argument: Option<usize
         (AggregateFunction::Sum, Some(DataType::Decimal(_, scale))) => DataType::Decimal(38, scale),
         (AggregateFunction::Avg, Some(DataType::Decimal(_, scale))) => DataType::Decimal(38, scale.max(6)),
         (AggregateFunction::Sum | AggregateFunction::Avg, _) => DataType::Double,
+        (AggregateFunction::ArrayAgg, Some(item)) => DataType::Array(Box::new(item)),
+        (AggregateFunction::ApproxCountDistinct, _) => DataType::BigInt,
+        (AggregateFunction::Histogram, _) => DataType::Bytes,
+        (AggregateFunction::VarPop | AggregateFunction::StddevSamp, _) => DataType::Double,
         (_, argument) => argument.expect("MIN and MAX have an argument"),
     };
     Aggregate { name: name.to_owned(), function, argument, argument_type, distinct: false, filter: None, data_type }
@@ -210,8 +214,13 @@ pub fn batch<'v>(topic: &str, partition: u32, offset: i64, values: impl IntoIter
 }
 
 pub fn payments(offset: i64, payments: &[Payment]) -> Fetched {
+    payments_of(0, offset, payments)
+}
+
+/// The same of a partition.
+pub fn payments_of(partition: u32, offset: i64, payments: &[Payment]) -> Fetched {
     let values: Vec<String> = payments.iter().map(Payment::json).collect();
-    batch("payments", 0, offset, values.iter().map(String::as_bytes))
+    batch("payments", partition, offset, values.iter().map(String::as_bytes))
 }
 
 /// A record that a task wrote.

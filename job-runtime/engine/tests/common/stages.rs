@@ -5,7 +5,7 @@ use freshet_log::Fetched;
 use freshet_plan::Plan;
 use proptest::prelude::*;
 
-use super::{Driven, Payment, SINK, batch, context, payments, program, repartition_topic};
+use super::{Driven, Payment, SINK, batch, context, payments_of, program, repartition_topic};
 
 /// Upstream tasks.
 pub const UPSTREAM: u32 = 3;
@@ -45,7 +45,7 @@ impl Stages {
         let (driven, from) = (&mut self.upstream[task], self.read[task]);
         let to = self.input[task].len().min(from + records);
         for (at, chunk) in self.input[task][from..to].chunks(size).enumerate() {
-            let batch = payments((from + at * size) as i64, chunk);
+            let batch = payments_of(task as u32, (from + at * size) as i64, chunk);
             driven.task.process(&batch, 0, &mut driven.out).expect("good records");
         }
         if crash {

@@ -7,6 +7,7 @@
 mod assign;
 mod bits;
 mod panes;
+mod places;
 mod results;
 mod spec;
 mod state;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray, Int64Array};
+use freshet_log::Fetched;
 
 pub(crate) use assign::Assignment;
 pub(crate) use bits::Bits;
@@ -40,6 +42,8 @@ pub(crate) struct Windows {
     spare: Vec<OpenPane>,
     assignment: Assignment,
     deleted: Deleted,
+    /// Where the rows of the batch that is read come from, if an aggregate needs to know.
+    places: Option<places::Places>,
     key: Vec<u8>,
     ids: Vec<u32>,
     /// The greatest watermark that has fired windows.
@@ -101,9 +105,11 @@ impl OpenPane {
 impl Windows {
     /// No window is open. `accumulated` is what is kept a group: the spec's aggregates, and perhaps more.
     pub fn new(spec: Arc<WindowSpec>, accumulated: Vec<AggregateSpec>) -> Self {
+        let places = accumulated.iter().any(AggregateSpec::needs_order).then(places::Places::default);
         Self {
             spec,
             accumulated,
+            places,
             open: BTreeMap::new(),
             firing: None,
             spare: Vec::new(),
@@ -116,6 +122,13 @@ impl Windows {
         }
     }
 
+    /// The rows that come next are those of `batch`.
+    pub fn reads(&mut self, batch: &Fetched) {
+        if let Some(places) = &mut self.places {
+            places.read(batch);
+        }
+    }
+
     /// Accumulates rows; calls `late` with the position of each that came too late.
     pub fn accumulate(&mut self, rows: &Rows, late: impl FnMut(usize)) -> Result<(), EngineError> {
         let Self { spec, assignment, .. } = self;
@@ -123,6 +136,7 @@ impl Windows {
             .map_err(|error| EngineError::Plan(format!("{}: {error}", spec.id)))?;
         let times = spec.times(&rows.batch)?;
         assignment.assign(spec.panes, &times, &rows.watermark, self.fired, late);
+        let order = self.places.as_ref().and_then(|places| places.order(rows, &times));
         for at in 0..self.assignment.len() {
             let (pane, selected) = self.assignment.pane(at);
             let open = open_pane(&mut self.open, &mut self.spare, &self.accumulated, pane);
@@ -135,7 +149,11 @@ impl Windows {
             open.accumulators.grow(open.groups.len());
             open.tracked.touch(&self.ids, open.groups.len());
             let selected = Selected { rows: selected, ids: &self.ids };
-            open.accumulators.update(&rows.batch, selected).map_err(|error| self.spec.failed(&error))?;
+            let updated = match &order {
+                None => open.accumulators.update(&rows.batch, selected),
+                Some(order) => open.accumulators.update_in_order(&rows.batch, selected, order),
+            };
+            updated.map_err(|error| self.spec.failed(&error))?;
         }
         Ok(())
     }
