@@ -249,9 +249,7 @@ impl Applier<'_> {
         match self.children.json(child.kind, &child.name) {
             Some(actual) if !differs(&child.json, &actual) => return Ok(false),
             // As the API server has written it.
-            Some(actual) if self.shapes.known(self.job, child).is_some_and(|known| !differs(&known, &actual)) => {
-                return Ok(false);
-            }
+            Some(actual) if self.shapes.is_known(self.job, child, &actual) => return Ok(false),
             Some(_) => {}
             None => {
                 // The store may be behind, or not see a foreign object: a look before the first write.
@@ -293,18 +291,9 @@ impl Applier<'_> {
         serde_json::to_value(&written).map_err(|error| failed(kube::Error::SerdeError(error)))
     }
 
-    /// Only makes it: one that is there is left as it is, and what it holds is not read.
     async fn make_secret(&self, child: &Child) -> Result<(), ApplyError> {
-        let (_, kind) = child.kind.names();
-        let object: DynamicObject = serde_json::from_value(child.json.clone())
-            .map_err(|source| self.error("writing", kind, &child.name, kube::Error::SerdeError(source)))?;
-        let by = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self.api(child.kind).create(&by, &object).await {
-            Ok(_) => self.metrics.wrote(kind, "create"),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(source) => return Err(self.error("writing", kind, &child.name, source)),
-        }
-        Ok(())
+        let made = make_secret(self.client, self.metrics, &self.namespace(), child).await;
+        made.map_err(|source| self.error("writing", child.kind.names().1, &child.name, source))
     }
 
     async fn resize(&self, pods: u32) -> Result<(), ApplyError> {
@@ -396,10 +385,7 @@ impl Applier<'_> {
     }
 
     fn api(&self, kind: ChildKind) -> Api<DynamicObject> {
-        let (api_version, kind) = kind.names();
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.client.clone(), &self.namespace(), &resource)
+        api(self.client, &self.namespace(), kind)
     }
 
     fn namespace(&self) -> String {
@@ -409,6 +395,33 @@ impl Applier<'_> {
     fn error(&self, action: &'static str, kind: &'static str, name: &str, source: kube::Error) -> ApplyError {
         ApplyError::Api { action, kind, name: name.to_owned(), source }
     }
+}
+
+/// Makes a Secret, and only makes it: one that is there is left as it is, and what it holds is not read.
+///
+/// # Errors
+/// The API server's answer, unless it is that it is there.
+pub async fn make_secret(
+    client: &Client,
+    metrics: &Metrics,
+    namespace: &str,
+    child: &Child,
+) -> Result<(), kube::Error> {
+    let object: DynamicObject = serde_json::from_value(child.json.clone()).map_err(kube::Error::SerdeError)?;
+    let by = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match api(client, namespace, child.kind).create(&by, &object).await {
+        Ok(_) => metrics.wrote(child.kind.names().1, "create"),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn api(client: &Client, namespace: &str, kind: ChildKind) -> Api<DynamicObject> {
+    let (api_version, kind) = kind.names();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
 fn is_gone(error: &kube::Error) -> bool {

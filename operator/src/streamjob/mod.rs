@@ -46,6 +46,7 @@ use crate::controller::{self, Pass, Reconcile, Setup, Triggers};
 use crate::metrics::Outcome;
 use crate::run::Watches;
 use apply::{Applier, ApplyError};
+use build::Builder;
 use decide::{Action, Decision, Stage, decide};
 use facts::Facts;
 use observe::{ChildWatches, Eyes};
@@ -243,7 +244,7 @@ impl Reconcile<StreamJob> for Reconciler {
         let restarts = done.as_ref().is_ok_and(|done| done.restarts);
         let told = restarts.then(|| Facts { restarting: true, ..facts.clone() });
         let told = told.as_ref().unwrap_or(&facts);
-        self.write_status(newest, told, &decision, &children, done.as_ref().err(), &happened).await?;
+        let stands = self.write_status(newest, told, &decision, &children, done.as_ref().err(), &happened).await?;
         let done = done?;
         if !last.is_empty() {
             // The status was written just now: the finalizer goes from that version.
@@ -260,7 +261,8 @@ impl Reconcile<StreamJob> for Reconciler {
         if pass.again != STEADY {
             return Ok(pass);
         }
-        self.rests.put(&uid, Rest::of(&facts, stamp, self.secret_seen_until(&uid)));
+        // What could not be told yet is told by the next pass.
+        self.rests.put(&uid, Rest::of(&facts, stamp).filter(|_| stands));
         Ok(Pass { again: steady(self.watches.jobs.store.len()), ..pass })
     }
 }
@@ -284,12 +286,30 @@ impl Reconciler {
             let (token, secret) = (self.key.token(uid), names::secret(&job.name_any()));
             let glances = workers.iter().map(|worker| self.workers.glance(&worker.ip, &token, &secret, &worker.tag));
             // One that does not answer is asked once more, with all the others, before anything is said of it.
-            if try_join_all(glances).await.is_ok_and(|answers| rest.goes_on(&answers)) {
+            let well = try_join_all(glances).await.is_ok_and(|answers| rest.goes_on(&answers));
+            if well && self.secret_is_there(job, uid, &token).await {
                 return true;
             }
         }
         self.rests.put(uid, None);
         false
+    }
+
+    /// Whether the Secret of a job that rests is there: it is made where it is time to look, which needs no whole pass.
+    async fn secret_is_there(&self, job: &StreamJob, uid: &str, token: &str) -> bool {
+        let now_ms = self.context.clock.now_ms();
+        if now_ms < self.secret_seen_until(uid) {
+            return true;
+        }
+        let valid = self.remembered.validate(job, &self.watches.topics, &self.context);
+        let (Ok(valid), Some(owner)) = (valid, job.controller_owner_ref(&())) else { return false };
+        let secret = Builder::new(&valid, owner).secret(token);
+        let (client, metrics) = (&self.context.client, &self.context.metrics);
+        let made = apply::make_secret(client, metrics, &valid.namespace, &secret).await;
+        if made.is_ok() {
+            lock(&self.secrets).insert(uid.to_owned(), now_ms);
+        }
+        made.is_ok()
     }
 
     /// Until when the job's Secret, which was there a short while ago, is taken to be there; ms since the Unix epoch. The
@@ -315,7 +335,8 @@ impl Reconciler {
         }
     }
 
-    /// Writes the status where it changed, and then tells what happened.
+    /// Writes the status where it changed, and then tells what happened. Says whether the status stands: somebody else may
+    /// have changed the resource meanwhile.
     async fn write_status(
         &self,
         job: &StreamJob,
@@ -324,11 +345,12 @@ impl Reconciler {
         children: &observe::Children,
         failure: Option<&ApplyError>,
         happened: &[crate::events::Happening],
-    ) -> Result<(), PassError> {
+    ) -> Result<bool, PassError> {
         let status = status::status(job, facts, decision, children.pods, failure);
         let about = job.object_ref(&());
         let changed = job.status.as_ref() != Some(&status);
         let mut told = tale::of_status(job.status.as_ref(), &status, facts);
+        let mut stands = true;
         if changed {
             let mut new = job.clone();
             new.status = Some(status);
@@ -336,20 +358,25 @@ impl Reconciler {
             let api: Api<StreamJob> =
                 Api::namespaced(self.context.client.clone(), &job.namespace().unwrap_or_default());
             match api.replace_status(&job.name_any(), &PostParams::default(), &new).await {
-                Ok(job) => {
+                Ok(mut job) => {
                     self.context.metrics.wrote(KIND, "status");
+                    // Often the larger half of it, and it is kept until the watch has it.
+                    job.metadata.managed_fields = None;
                     lock(&self.written).insert(job.uid().unwrap_or_default(), Arc::new(job));
                 }
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 // Somebody changed the resource meanwhile: that asks for another pass, which sees more.
-                Err(kube::Error::Api(status)) if status.is_conflict() => told.clear(),
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    told.clear();
+                    stands = false;
+                }
                 Err(source) => return Err(PassError::Status { name: job.name_any(), source }),
             }
         }
         for happening in happened.iter().cloned().chain(told) {
             self.context.events.tell(&about, happening).await;
         }
-        Ok(())
+        Ok(stands)
     }
 }
 

@@ -71,10 +71,9 @@ impl Lag {
 }
 
 impl Rest {
-    /// The rest of a job whose workers are all well and answered: until `until_ms`, ms since the Unix epoch. `None`: some
-    /// could not be asked.
+    /// The rest of a job whose workers are all well and answered. `None`: some could not be asked.
     #[must_use]
-    pub fn of(facts: &Facts, stamp: Stamp, until_ms: i64) -> Option<Self> {
+    pub fn of(facts: &Facts, stamp: Stamp) -> Option<Self> {
         let known = |fact: &WorkerFact| {
             let status = fact.status.as_ref()?.as_ref().ok()?;
             Some((Worker { ip: fact.pod.ip.clone()?, tag: status.tag() }, status.lag_ms))
@@ -83,7 +82,7 @@ impl Rest {
         let (workers, lags): (Vec<Worker>, Vec<u64>) = workers?.into_iter().unzip();
         let max_lag_ms = facts.valid.as_ref().ok().and_then(|valid| valid.max_lag_ms);
         let lag = Lag::of(lags.into_iter().max().unwrap_or(0), max_lag_ms);
-        Some(Self { stamp, until_ms: until_ms.min(facts.now_ms + LONGEST_MS), workers, lag, max_lag_ms })
+        Some(Self { stamp, until_ms: facts.now_ms + LONGEST_MS, workers, lag, max_lag_ms })
     }
 
     /// The workers that are to be asked, unless something has changed or it is over.
@@ -150,15 +149,15 @@ mod tests {
     }
 
     fn rest(facts: &Facts) -> Rest {
-        Rest::of(facts, stamp(), facts.now_ms + 20_000).expect("all answered")
+        Rest::of(facts, stamp()).expect("all answered")
     }
 
     #[test]
     fn a_job_rests_while_nothing_has_changed() {
         let facts = running(2);
         let rest = rest(&facts);
-        assert_eq!(rest.asks(&stamp(), facts.now_ms + 19_999).map(<[Worker]>::len), Some(2));
-        assert_eq!(rest.asks(&stamp(), facts.now_ms + 20_000), None, "it is over");
+        assert_eq!(rest.asks(&stamp(), facts.now_ms + LONGEST_MS - 1).map(<[Worker]>::len), Some(2));
+        assert_eq!(rest.asks(&stamp(), facts.now_ms + LONGEST_MS), None, "it is over");
         let others = [
             Stamp { version: Some("8".to_owned()), ..stamp() },
             Stamp { topics: 4, ..stamp() },
@@ -167,8 +166,6 @@ mod tests {
         for other in others {
             assert_eq!(rest.asks(&other, facts.now_ms), None, "{other:?}");
         }
-        let far = Rest::of(&facts, stamp(), i64::MAX).expect("all answered");
-        assert_eq!(far.asks(&stamp(), facts.now_ms + LONGEST_MS), None);
     }
 
     #[test]
@@ -213,6 +210,6 @@ mod tests {
     fn who_can_not_be_asked_does_not_rest() {
         let mut facts = running(2);
         facts.workers[1].status = Some(Err("no answer".to_owned()));
-        assert!(Rest::of(&facts, stamp(), i64::MAX).is_none());
+        assert!(Rest::of(&facts, stamp()).is_none());
     }
 }

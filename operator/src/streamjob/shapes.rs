@@ -25,12 +25,13 @@ struct OfJob {
     settled: Option<u64>,
 }
 
-#[derive(Debug)]
+/// Hashes alone: a StatefulSet in JSON takes tens of KiB.
+#[derive(Debug, Clone, Copy)]
 struct Shape {
     /// Of what was applied.
-    hash: u64,
-    /// What came of it, without what we don't name.
-    answered: Value,
+    applied: u64,
+    /// Of what came of it, without what we don't name.
+    answered: u64,
 }
 
 impl Shapes {
@@ -40,19 +41,23 @@ impl Shapes {
         let key = (child.kind, child.name.clone());
         let uid = job.uid().unwrap_or_default();
         if differs(&child.json, answer) {
-            let shape = Shape { hash: hash(&child.json), answered: within(&child.json, answer) };
+            let shape = Shape { applied: hash(&child.json), answered: hash(&within(&child.json, answer)) };
             all.entry(uid).or_default().shapes.insert(key, shape);
         } else if let Some(of_job) = all.get_mut(&uid) {
             of_job.shapes.remove(&key);
         }
     }
 
-    /// What came of `child` when it was applied last, as it is now.
+    /// Whether `actual` is what came of `child` when it was applied last, as it is wanted now.
     #[must_use]
-    pub fn known(&self, job: &StreamJob, child: &Child) -> Option<Value> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let shape = all.get(job.metadata.uid.as_ref()?)?.shapes.get(&(child.kind, child.name.clone()))?;
-        (shape.hash == hash(&child.json)).then(|| shape.answered.clone())
+    pub fn is_known(&self, job: &StreamJob, child: &Child, actual: &Value) -> bool {
+        let known = || {
+            let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(job.metadata.uid.as_ref()?)?.shapes.get(&(child.kind, child.name.clone())).copied()
+        };
+        known().is_some_and(|shape| {
+            shape.applied == hash(&child.json) && shape.answered == hash(&within(&child.json, actual))
+        })
     }
 
     /// All children were found as they should be; `stamp` stands for what they hang on and for their versions.
@@ -89,10 +94,30 @@ fn within(desired: &Value, answer: &Value) -> Value {
     }
 }
 
+/// Of two values that are equal whatever order their fields are written in.
 fn hash(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
-    value.to_string().hash(&mut hasher);
+    feed(value, &mut hasher);
     hasher.finish()
+}
+
+fn feed(value: &Value, hasher: &mut DefaultHasher) {
+    match value {
+        Value::Object(fields) => {
+            ('{', fields.len()).hash(hasher);
+            let mut sorted: Vec<(&String, &Value)> = fields.iter().collect();
+            sorted.sort_unstable_by_key(|(name, _)| *name);
+            for (name, value) in sorted {
+                name.hash(hasher);
+                feed(value, hasher);
+            }
+        }
+        Value::Array(values) => {
+            ('[', values.len()).hash(hasher);
+            values.iter().for_each(|value| feed(value, hasher));
+        }
+        plain => plain.to_string().hash(hasher),
+    }
 }
 
 #[cfg(test)]
@@ -115,13 +140,23 @@ mod tests {
         let answer = json!({ "spec": { "cpu": "1", "list": [{ "name": "a", "default": 3 }], "more": true } });
         let shapes = Shapes::default();
         shapes.learn(&job, &child("1"), &answer);
-        assert_eq!(shapes.known(&job, &child("1")), None, "nothing was written otherwise");
+        assert!(!shapes.is_known(&job, &child("1"), &answer), "nothing was written otherwise");
         shapes.learn(&job, &child("1000m"), &answer);
-        let known = shapes.known(&job, &child("1000m")).expect("it is known");
-        assert_eq!(known, json!({ "spec": { "cpu": "1", "list": [{ "name": "a" }] } }));
-        assert!(!differs(&known, &answer));
-        assert_eq!(shapes.known(&job, &child("2000m")), None);
+        assert!(shapes.is_known(&job, &child("1000m"), &answer));
+        let with_more = json!({ "spec": { "cpu": "1", "list": [{ "name": "a", "default": 4 }], "other": true } });
+        assert!(shapes.is_known(&job, &child("1000m"), &with_more), "what we don't name is others'");
+        let in_another_order = json!({ "spec": { "list": [{ "default": 3, "name": "a" }], "cpu": "1" } });
+        assert!(shapes.is_known(&job, &child("1000m"), &in_another_order));
+        for edited in [
+            json!({ "spec": { "cpu": "2", "list": [{ "name": "a" }] } }),
+            json!({ "spec": { "cpu": "1", "list": [{ "name": "b" }] } }),
+            json!({ "spec": { "cpu": "1", "list": [{ "name": "a" }, { "name": "b" }] } }),
+            json!({ "spec": { "list": [{ "name": "a" }] } }),
+        ] {
+            assert!(!shapes.is_known(&job, &child("1000m"), &edited), "{edited}");
+        }
+        assert!(!shapes.is_known(&job, &child("2000m"), &answer));
         shapes.forget("1");
-        assert_eq!(shapes.known(&job, &child("1000m")), None);
+        assert!(!shapes.is_known(&job, &child("1000m"), &answer));
     }
 }
