@@ -104,22 +104,24 @@ mod tests {
     #[test]
     fn manifests_recounts_and_generator_speak_of_the_same() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/nexmark");
-        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let files =
+            std::fs::read_dir(folder).expect("a test's own data").map(|file| file.expect("a test's own data").path());
         let mut found: Vec<String> = files
             .filter(|file| file.extension().is_some_and(|it| it == "yaml"))
-            .map(|file| file.file_stem().unwrap().to_string_lossy().into_owned())
+            .map(|file| file.file_stem().expect("a test's own data").to_string_lossy().into_owned())
             .filter(|name| name != "topics")
             .collect();
         let mut wanted = QUERIES.map(str::to_owned).to_vec();
-        (found.sort(), wanted.sort());
+        found.sort();
+        wanted.sort();
         assert_eq!(found, wanted, "each manifest has a recount");
         for name in QUERIES {
-            let pipeline = Pipeline::load(name).unwrap();
-            assert!(pipeline.select().unwrap().starts_with("SELECT"), "{name}");
+            let pipeline = Pipeline::load(name).expect("a test's own data");
+            assert!(pipeline.select().expect("a test's own data").starts_with("SELECT"), "{name}");
             let [read] = pipeline.reads()[..] else { panic!("{name} reads not one table") };
-            let kind = Recount::new(name).unwrap().reads();
+            let kind = Recount::new(name).expect("a test's own data").reads();
             assert_eq!((&*read.name, &*read.topic, read.partitions), (kind.table(), kind.topic(), PARTITIONS));
-            let disorder = u32::try_from(DISORDER_MS / 1_000).unwrap();
+            let disorder = u32::try_from(DISORDER_MS / 1_000).expect("a test's own data");
             assert_eq!(read.event_time, Some(("dateTime".to_owned(), disorder)));
             assert_eq!(pipeline.inputs.len(), Kind::ALL.len());
         }

@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn the_seed_is_all_that_counts() {
-        let make = |seed| Records::new(&Settings { seed, events: 5_000, ..Settings::default() }).unwrap();
+        let make =
+            |seed| Records::new(&Settings { seed, events: 5_000, ..Settings::default() }).expect("a test's own data");
         assert!(make(7).eq(make(7)));
         assert!(make(7).zip(make(8)).all(|(one, other)| one.value != other.value && one.at_ms == other.at_ms));
     }
@@ -250,11 +251,11 @@ mod tests {
         let settings = Settings { events: 50_000, ..Settings::default() };
         let mut counts = BTreeMap::<_, u64>::new();
         let (mut newest, mut behind) = (0, 0);
-        for record in Records::new(&settings).unwrap() {
+        for record in Records::new(&settings).expect("a test's own data") {
             *counts.entry(record.kind).or_default() += 1;
             newest = newest.max(record.at_ms);
             behind = behind.max(newest - record.at_ms);
-            let row: serde_json::Value = serde_json::from_str(&record.value).unwrap();
+            let row: serde_json::Value = serde_json::from_str(&record.value).expect("a test's own data");
             assert_eq!(row[if record.kind == Kind::Bid { "auction" } else { "id" }].to_string(), record.key);
         }
         assert_eq!(counts, [(Kind::Person, 1_000), (Kind::Auction, 3_000), (Kind::Bid, 46_000)].into());
@@ -264,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_shuffle_beyond_the_declared_disorder_is_refused() {
-        let refused = Records::new(&Settings { shuffled: 4_000, ..Settings::default() }).unwrap_err().to_string();
+        let refused =
+            Records::new(&Settings { shuffled: 4_000, ..Settings::default() }).expect_err("it is refused").to_string();
         assert!(refused.contains("raise --per-second"), "{refused}");
     }
 }

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_window_closes_with_its_slowest_partition() {
         let rows = |last_ms: i64| {
-            let mut recount = Recount::new("q7-highest").unwrap();
+            let mut recount = Recount::new("q7-highest").expect("a test's own data");
             for partition in 0..PARTITIONS {
                 recount.add(&bid(partition, 9_999, 1, 100 + i64::from(partition)));
                 recount.add(&bid(partition, if partition == 0 { last_ms } else { 30_000 }, 1, 900));
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn a_bid_counts_in_each_of_its_hopping_windows() {
-        let mut recount = Recount::new("q5-counts").unwrap();
+        let mut recount = Recount::new("q5-counts").expect("a test's own data");
         (0..PARTITIONS).for_each(|partition| recount.add(&bid(partition, 100_000, 7, 1)));
         assert!(recount.rows().is_empty());
-        let mut recount = Recount::new("q5-counts").unwrap();
+        let mut recount = Recount::new("q5-counts").expect("a test's own data");
         recount.add(&bid(0, 11_999, 7, 1));
         recount.add(&bid(0, 12_000, 7, 1));
         (0..PARTITIONS).for_each(|partition| recount.add(&bid(partition, 100_000, 7, 1)));
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn large_bids_are_named_by_their_hour() {
-        let mut recount = Recount::new("q14").unwrap();
+        let mut recount = Recount::new("q14").expect("a test's own data");
         for (hour, price) in [(7, 2_000_000), (12, 1_101_321), (12, 1_101_322), (22, 55_066_080)] {
             recount.add(&bid(0, hour * 3_600_000, 1, price));
         }

@@ -83,12 +83,20 @@ mod tests {
 
     #[test]
     fn values_count_and_not_their_spelling() {
-        let ours = spelled(br#"{"price":1.50,"at":"2026-01-01T00:00:00.000","name":"a|b","n":7}"#).unwrap();
-        let theirs = spelled(br#"{"n":7,"at":"2026-01-01T00:00:00","price":1.5,"name":"a|b"}"#).unwrap();
+        let ours =
+            spelled(br#"{"price":1.50,"at":"2026-01-01T00:00:00.000","name":"a|b","n":7}"#).expect("a test's own data");
+        let theirs =
+            spelled(br#"{"n":7,"at":"2026-01-01T00:00:00","price":1.5,"name":"a|b"}"#).expect("a test's own data");
         assert_eq!(ours, theirs);
         assert_eq!(ours, r#"at=@1767225600000|n=7|name="a|b"|price=1.5"#);
-        assert_ne!(ours, spelled(br#"{"n":7,"at":"2026-01-01T00:00:00.001","price":1.5,"name":"a|b"}"#).unwrap());
-        assert_ne!(ours, spelled(br#"{"n":"7","at":"2026-01-01T00:00:00","price":1.5,"name":"a|b"}"#).unwrap());
+        assert_ne!(
+            ours,
+            spelled(br#"{"n":7,"at":"2026-01-01T00:00:00.001","price":1.5,"name":"a|b"}"#).expect("a test's own data")
+        );
+        assert_ne!(
+            ours,
+            spelled(br#"{"n":"7","at":"2026-01-01T00:00:00","price":1.5,"name":"a|b"}"#).expect("a test's own data")
+        );
         assert!(spelled(b"7").is_err() && spelled(b"{").is_err());
     }
 
@@ -96,7 +104,7 @@ mod tests {
     fn a_row_that_is_doubled_is_a_difference() {
         let rows = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
         assert!(same("x", rows("abca"), rows("aabc")).is_ok());
-        let said = same("x", rows("aabd"), rows("abbcd")).unwrap_err().to_string();
+        let said = same("x", rows("aabd"), rows("abbcd")).expect_err("they differ").to_string();
         assert!(said.contains("missing 1:\n    a") && said.contains("not wanted 2:\n    b\n    c"), "{said}");
     }
 }

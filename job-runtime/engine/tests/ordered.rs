@@ -43,9 +43,14 @@ fn windows_of(window: Window, time: i64) -> Vec<(i64, i64)> {
     (0..).map(|n| last - n * every).take_while(|start| time < start + size).map(|start| (start, start + size)).collect()
 }
 
+/// Account and start of the window.
+type Group = (String, i64);
+/// Event time, partition, offset and value.
+type Placed = (i64, usize, usize, Option<i64>);
+
 /// The results by their definition: first, last, all, different.
 fn by_definition(window: Window, input: &[Vec<Payment>]) -> Vec<String> {
-    let mut groups: BTreeMap<(String, i64), Vec<(i64, usize, usize, Option<i64>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, Vec<Placed>> = BTreeMap::new();
     for (partition, payments) in input.iter().enumerate() {
         for (offset, payment) in
             payments.iter().enumerate().filter(|(_, payment)| payment.account.as_deref() != Some("end"))
@@ -56,7 +61,7 @@ fn by_definition(window: Window, input: &[Vec<Payment>]) -> Vec<String> {
             }
         }
     }
-    let result = |((account, start), mut rows): ((String, i64), Vec<(i64, usize, usize, Option<i64>)>)| {
+    let result = |((account, start), mut rows): (Group, Vec<Placed>)| {
         rows.sort_unstable();
         let all: Vec<Option<i64>> = rows.iter().map(|row| row.3).collect();
         let mut different = all.clone();

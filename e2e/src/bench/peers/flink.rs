@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn tables_are_declared_as_the_topics_are() {
-        let pipeline = Pipeline::load("q1").unwrap();
+        let pipeline = Pipeline::load("q1").expect("a test's own data");
         let script = script("broker:9092", &pipeline, pipeline.reads()[0], "out");
         let wanted = "CREATE TABLE `bid` (`auction` BIGINT, `bidder` BIGINT, `price` BIGINT, `channel` STRING, `url` STRING, \
                       `dateTime` TIMESTAMP(3), `extra` STRING, WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND) \

@@ -46,7 +46,7 @@ impl Progress {
     pub(super) fn new(bootstrap: &str, input: &str, output: &str, groups: &'static str) -> Result<Self, LabError> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap).set("isolation.level", "read_committed");
-        let client = config.create().map_err(failed)?;
+        let client = config.create().map_err(|error| failed(&error))?;
         let (input, output) = (input.to_owned(), output.to_owned());
         Ok(Self { config, client, input, output, groups, askers: Vec::new() })
     }
@@ -90,7 +90,7 @@ impl Progress {
 
     fn look(&mut self) -> Result<Seen, LabError> {
         let end = |number: u32| self.client.fetch_watermarks(&self.output, number as i32, ANSWER).map(|(_, end)| end);
-        let ends = (0..PARTITIONS).map(end).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let ends = (0..PARTITIONS).map(end).collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;
         let mut committed = vec![-1; PARTITIONS as usize];
         self.ask(&mut committed)?;
         if committed.iter().all(|offset| *offset < 0) {
@@ -105,7 +105,7 @@ impl Progress {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.input, 0, PARTITIONS as i32 - 1);
         for (_, client) in &self.askers {
-            let found = client.committed_offsets(asked.clone(), ANSWER).map_err(failed)?;
+            let found = client.committed_offsets(asked.clone(), ANSWER).map_err(|error| failed(&error))?;
             for (place, found) in committed.iter_mut().zip(found.elements()) {
                 *place = (*place).max(found.offset().to_raw().unwrap_or(-1));
             }
@@ -114,10 +114,10 @@ impl Progress {
     }
 
     fn find_groups(&mut self) -> Result<(), LabError> {
-        let listed = self.client.fetch_group_list(None, ANSWER).map_err(failed)?;
+        let listed = self.client.fetch_group_list(None, ANSWER).map_err(|error| failed(&error))?;
         for group in listed.groups().iter().map(rdkafka::groups::GroupInfo::name) {
             if group.starts_with(self.groups) && self.askers.iter().all(|(known, _)| known != group) {
-                let client = self.config.clone().set("group.id", group).create().map_err(failed)?;
+                let client = self.config.clone().set("group.id", group).create().map_err(|error| failed(&error))?;
                 self.askers.push((group.to_owned(), client));
             }
         }
@@ -125,6 +125,6 @@ impl Progress {
     }
 }
 
-fn failed(error: KafkaError) -> LabError {
+fn failed(error: &KafkaError) -> LabError {
     LabError::Wrong(format!("asking the broker how far an engine is: {error}"))
 }
