@@ -33,7 +33,7 @@ enum Unit {
     Months(u32),
 }
 
-/// The units that [`timestampdiff`](functions) and its kin know, as they are written.
+/// The units that `timestampdiff` and its kin know, as they are written.
 pub const UNITS: [&str; 10] =
     ["MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"];
 
