@@ -18,7 +18,7 @@
 //!
 //! # What comes out
 //! A flush (the end of an epoch) gives each group that was touched once, in the order of the groups' encoded keys; see
-//! [`results`]. So rows of a group that changed several times within an epoch come out once.
+//! `results.rs`. So rows of a group that changed several times within an epoch come out once.
 
 mod aggregate;
 mod combine;
