@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::LabError;
 use crate::images::Image;
+use crate::servers::stopped::wait_until_stopped;
 
 use super::address::{Address, Addresses};
 use super::client::client;
@@ -122,12 +123,14 @@ impl Cluster {
         })
     }
 
-    /// Stops the process at `place` in its tracks (SIGSTOP).
+    /// Stops the process at `place` in its tracks (SIGSTOP), and waits until it stands still.
     ///
     /// # Errors
-    /// When nothing runs there.
+    /// When nothing runs there, or it does not stop.
     pub fn freeze(&self, place: &str) -> Result<(), LabError> {
-        self.process(place).map(|process| signal("STOP", &[process]))
+        let process = self.process(place)?;
+        signal("STOP", &[process]);
+        wait_until_stopped(process)
     }
 
     /// Lets it go on. Whoever started it stopped with it.

@@ -3,14 +3,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use super::{Step, Undo};
 use crate::LabError;
 use crate::install::command::run;
-
-/// How long a signal may take to be seen.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::servers::stopped::wait_until_stopped;
 
 /// A signal that tests send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +77,7 @@ impl Container {
         let undo = Undo::prepare(format!("container {} is frozen", self.id), &[Step::lenient(words("-CONT"))])?;
         let (undo, ()) = undo.around(|| {
             run(Command::new("kill").arg("-STOP").args(&all))?;
-            let began = Instant::now();
-            while self.state() != Some('T') {
-                if began.elapsed() > DEADLINE {
-                    return Err(LabError::Wrong(format!("container {} did not stop in {DEADLINE:?}", self.id)));
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Ok(())
+            wait_until_stopped(self.process)
         })?;
         Ok(undo)
     }

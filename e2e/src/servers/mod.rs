@@ -9,6 +9,7 @@ pub mod process;
 pub mod s3;
 mod scratch;
 pub(crate) mod shared;
+pub(crate) mod stopped;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::stopped::wait_until_stopped;
 use crate::LabError;
 use crate::install::command::tail;
 
@@ -141,9 +142,13 @@ impl ServerProcess {
         signal(name, self.child.id());
     }
 
-    /// Stops it in its tracks (SIGSTOP), as a machine that hangs.
+    /// Stops it in its tracks (SIGSTOP), as a machine that hangs, and waits until it stands still.
+    ///
+    /// # Panics
+    /// When it is gone, or does not stop.
     pub fn freeze(&self) {
         signal("STOP", self.child.id());
+        wait_until_stopped(self.child.id()).expect("a process that runs can be stopped in its tracks");
     }
 
     /// Lets it go on (SIGCONT).
