@@ -27,15 +27,21 @@ impl JsonDecoder {
         let mut cursor = Cursor::new(value);
         cursor.skip_space();
         match cursor.peek() {
-            Some(b'{') => self.record.take(&mut cursor)?,
+            Some(b'{') => {
+                let taken = self.record.take(&mut cursor);
+                // What the object lacks is told of JSON only: a text that goes on behind it is none.
+                if !matches!(taken, Err(Fault::Record(..))) {
+                    at_end(&mut cursor)?;
+                }
+                taken
+            }
             Some(_) => {
                 cursor.skip_value()?;
                 at_end(&mut cursor)?;
-                return Err(Fault::Record(BadReason::NotAnObject, "it is JSON, but no object"));
+                Err(Fault::Record(BadReason::NotAnObject, "it is JSON, but no object"))
             }
-            None => return Err(Fault::Record(BadReason::NotJson, "it is empty")),
+            None => Err(Fault::Record(BadReason::NotJson, "it is empty")),
         }
-        at_end(&mut cursor)
     }
 
     /// Appends a record's row, or leaves everything as it was.

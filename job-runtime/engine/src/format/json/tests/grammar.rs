@@ -106,6 +106,17 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
+#[test]
+fn what_follows_an_object_is_told_before_what_the_object_lacks() {
+    let columns = columns("a INT!");
+    for (text, wanted) in
+        [("{}{", BadReason::NotJson), ("{} ", BadReason::MissingColumn), (r#"{"a":null}]"#, BadReason::NotJson)]
+    {
+        let decoded = decoder(Format::Json, &columns).decode(&fetched([Some(text)]));
+        assert_eq!(decoded.bad.iter().map(|bad| bad.reason).collect::<Vec<_>>(), [wanted], "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_json_is_what_another_reader_takes(text in prop_oneof![pieces(), value()]) {
