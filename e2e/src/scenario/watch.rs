@@ -39,6 +39,7 @@ impl Watch {
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "20")
             .set("reconnect.backoff.max.ms", "500")
+            .set("topic.metadata.refresh.interval.ms", "10000")
             .set_log_level(rdkafka::config::RDKafkaLogLevel::Error)
             .create()
             .map_err(failed)?;

@@ -61,6 +61,9 @@ impl KafkaConfig {
         // A broker that restarts is back within seconds; find it soon, without hammering it.
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
         config.set("retry.backoff.ms", "5").set("retry.backoff.max.ms", "20");
+        // A client that asked a broker which had just started may be left without a partition's leader, and asks again
+        // only when this has passed: five minutes, if nobody says otherwise.
+        config.set("topic.metadata.refresh.interval.ms", "10000");
         config.set("socket.keepalive.enable", "true");
         // How long a topic that no broker knows may still be one that was just made.
         config.set("topic.metadata.propagation.max.ms", "10000");
