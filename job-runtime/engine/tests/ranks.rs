@@ -141,6 +141,25 @@ proptest! {
         }
     }
 
+    /// Bytes are counted as rows come and go; a task that has just read its state has counted what is there.
+    #[test]
+    fn what_is_told_of_memory_is_what_is_there(
+        payments in stream(),
+        steps in steps(),
+        limit in 1..4_u64,
+        state_ttl_ms in prop::option::of(1..60_i64),
+    ) {
+        let context = context(1, 1);
+        let first = rank(vec![by(TIME, false, true)], 1, false, Emits::First);
+        for ranked in [rank(by_price_and_amount(), limit, true, Emits::Latest), first] {
+            let program = program(&one(&Rank { state_ttl_ms, ..ranked }), 0, &context);
+            let mut driven = Driven::new(&program, 0, &context);
+            driven.through(&program, &payments, &steps);
+            let (held, restored) = (driven.task.stats(), driven.stored.restore(program.task(0)).stats());
+            prop_assert_eq!((held.state_keys, held.state_bytes), (restored.state_keys, restored.state_bytes));
+        }
+    }
+
     #[test]
     fn a_second_stage_gives_the_same(
         input in prop::collection::vec(prop::collection::vec(payment(), 0..60), UPSTREAM as usize),

@@ -46,7 +46,7 @@ mod slots;
 mod spec;
 mod states;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int64Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 
 pub use distinct::Members;
@@ -253,7 +253,7 @@ impl Accumulators {
     }
 
     /// The counts of the last aggregate, which is a COUNT.
-    pub(crate) fn last_count(&self, id: u32) -> u64 {
+    fn last_count(&self, id: u32) -> u64 {
         self.columns.last().map_or(0, |column| column.cells.count(id as usize))
     }
 
@@ -287,8 +287,21 @@ pub struct Partials<'a> {
 }
 
 impl Partials<'_> {
+    /// How many records each of the groups `ids` stands for, which the last accumulator counts, and its first `aggregates`
+    /// accumulators.
+    pub fn of(&self, ids: &[u32], aggregates: usize) -> (Int64Array, BinaryArray) {
+        let mut values = BinaryBuilder::with_capacity(ids.len(), ids.len() * 16);
+        let mut encoded = Vec::new();
+        for id in ids {
+            encoded.clear();
+            self.encode(*id, aggregates, &mut encoded);
+            values.append_value(&encoded);
+        }
+        (ids.iter().map(|id| self.accumulators.last_count(*id) as i64).collect(), values.finish())
+    }
+
     /// Appends the first `aggregates` accumulators of group `id`.
-    pub fn encode(&self, id: u32, aggregates: usize, out: &mut Vec<u8>) {
+    fn encode(&self, id: u32, aggregates: usize, out: &mut Vec<u8>) {
         for (column, list) in self.accumulators.columns.iter().zip(&self.lists).take(aggregates) {
             match list {
                 Some(list) => list.encode(id, out),

@@ -17,8 +17,12 @@
 //! An operator's output must not depend on how rows are cut into batches. That is why lateness is judged
 //! by the watermark that each row carries, and why windows fire in the order of their ends and keys.
 
+mod combining;
+mod expiry;
 pub mod filter;
 pub mod group;
+mod grouping;
+mod leaving;
 pub mod project;
 pub mod rank;
 pub mod session_aggregate;
@@ -143,12 +147,21 @@ pub fn of_window(step: &Step) -> Result<Box<dyn Operator>, EngineError> {
 
 /// The operator of a step over sessions, whose aggregate is `spec`.
 pub(crate) fn of_sessions(step: &Step, spec: Arc<SessionSpec>) -> Box<dyn Operator> {
-    use session_aggregate::{Fed, SessionAggregateOperator};
+    use session_aggregate::SessionAggregateOperator;
     match step {
         Step::WindowCombine(_) => Box::new(session_combine::SessionCombineOperator::new(spec)),
         Step::WindowMerge(_) => Box::new(SessionAggregateOperator::new(spec, Fed::Partials)),
         _ => Box::new(SessionAggregateOperator::new(spec, Fed::Rows)),
     }
+}
+
+/// What rows an operator gets that aggregates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// Rows as they were read.
+    Rows,
+    /// What the first halves in the upstream tasks combined.
+    Partials,
 }
 
 /// How far a call came.

@@ -7,24 +7,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
-use freshet_plan::{Column, DataType};
 use freshet_state::rows::RowBuffer;
 
+use super::leaving::emit_all;
 use super::sessions::{SessionSpec, Sessions};
-use super::{Context, LateGroups, Operator, OperatorStats, Progress};
+use super::{Context, Fed, Operator, OperatorStats, Progress};
 use crate::repartition::PartialColumns;
-use crate::types::arrow_schema;
 use crate::{EngineError, Rows};
-
-/// What rows the operator gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fed {
-    /// Rows as they were read.
-    Rows,
-    /// Partial aggregates.
-    Partials,
-}
 
 /// The operator of [`freshet_plan::Step::WindowAggregate`] and [`freshet_plan::Step::WindowMerge`] over sessions.
 pub struct SessionAggregateOperator {
@@ -44,30 +33,13 @@ impl SessionAggregateOperator {
         let mut late = Vec::new();
         self.sessions.merge(&partials, &rows.watermark, |row| late.push(row))?;
         if !late.is_empty() {
-            let groups = describe(&self.sessions.spec, &partials, &late)?;
-            context.late().groups.push(groups);
+            let spec = &self.sessions.spec;
+            let spans = late.iter().map(|row| spec.span(&partials, *row)).collect::<Result<Vec<_>, _>>()?;
+            let (starts, ends) = spans.into_iter().map(|(first, last)| (first, spec.panes.end(last))).unzip();
+            context.late().groups.push(spec.late_groups(&partials, &late, starts, ends)?);
         }
         Ok(())
     }
-}
-
-fn describe(spec: &SessionSpec, partials: &PartialColumns<'_>, rows: &[usize]) -> Result<LateGroups, EngineError> {
-    let spans = rows.iter().map(|row| spec.span(partials, *row)).collect::<Result<Vec<_>, _>>()?;
-    let starts: Vec<i64> = spans.iter().map(|(first, _)| *first).collect();
-    let ends: Vec<i64> = spans.iter().map(|(_, last)| spec.panes.end(*last)).collect();
-    let mut columns = spec.group_columns.clone();
-    columns.push(Column::required("window_start", DataType::Timestamp(3)));
-    columns.push(Column::required("window_end", DataType::Timestamp(3)));
-    let keys: Vec<&[u8]> = rows.iter().map(|row| partials.key.value(*row)).collect();
-    let mut arrays = spec.group_arrays(keys.into_iter())?;
-    arrays.push(Arc::new(TimestampMillisecondArray::from(starts)) as ArrayRef);
-    arrays.push(Arc::new(TimestampMillisecondArray::from(ends)));
-    Ok(LateGroups {
-        rows: RecordBatch::try_new(arrow_schema(&columns), arrays)
-            .map_err(|error| EngineError::Plan(format!("operator {}: {error}", spec.id)))?,
-        columns,
-        records: rows.iter().map(|row| partials.records.value(*row).unsigned_abs()).collect(),
-    })
 }
 
 impl Operator for SessionAggregateOperator {
@@ -82,13 +54,7 @@ impl Operator for SessionAggregateOperator {
     }
 
     fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
-        while let Some(rows) = self.sessions.next_results(watermark)? {
-            context.emit(rows)?;
-            if context.is_full() {
-                return Ok(Progress::More);
-            }
-        }
-        Ok(Progress::Done)
+        emit_all(context, || self.sessions.next_results(watermark))
     }
 
     fn state_id(&self) -> Option<&str> {

@@ -8,15 +8,8 @@
 use std::sync::Arc;
 
 use super::sessions::{SessionSpec, Sessions};
-use super::{Context, Operator, OperatorStats, Progress};
-use crate::accumulate::AggregateSpec;
+use super::{Context, Operator, OperatorStats, Progress, combining};
 use crate::{EngineError, Rows};
-
-/// Sessions that are held back at most: beyond it they go out before the epoch ends.
-const MAX_SESSIONS: usize = 1 << 17;
-/// The same for what DISTINCT aggregates have seen, in bytes. A session's values go out in one row, which
-/// must fit an internal record of at most 1 MB.
-const MAX_MEMBER_BYTES: usize = 256 * 1024;
 
 /// The operator of [`freshet_plan::Step::WindowCombine`] over sessions.
 pub struct SessionCombineOperator {
@@ -27,10 +20,7 @@ pub struct SessionCombineOperator {
 impl SessionCombineOperator {
     /// Nothing is held back.
     pub(crate) fn new(spec: Arc<SessionSpec>) -> Self {
-        let aggregates = spec.aggregates.len();
-        let mut accumulated = spec.aggregates.clone();
-        // How many records a row stands for, so that the second half can count late ones.
-        accumulated.push(AggregateSpec::count_rows());
+        let (aggregates, accumulated) = (spec.aggregates.len(), combining::accumulated(&spec.aggregates));
         Self { sessions: Sessions::new(spec, accumulated), aggregates }
     }
 
@@ -48,10 +38,13 @@ impl SessionCombineOperator {
 
 impl Operator for SessionCombineOperator {
     fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
-        let late = context.late();
-        self.sessions.accumulate(&rows, |row| late.row(&rows, row))?;
-        if self.sessions.len() > MAX_SESSIONS || self.sessions.member_bytes() > MAX_MEMBER_BYTES {
-            self.send(context)?;
+        let spec = Arc::clone(&self.sessions.spec);
+        for rows in combining::parts(rows, &spec.aggregates) {
+            let late = context.late();
+            self.sessions.accumulate(&rows, |row| late.row(&rows, row))?;
+            if combining::is_too_much(self.sessions.len(), self.sessions.member_bytes()) {
+                self.send(context)?;
+            }
         }
         Ok(())
     }

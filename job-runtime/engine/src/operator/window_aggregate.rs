@@ -6,6 +6,7 @@ use std::sync::Arc;
 use freshet_log::Fetched;
 use freshet_state::rows::RowBuffer;
 
+use super::leaving::emit_all;
 use super::windows::Windows;
 use super::{Context, Operator, OperatorStats, Progress, WindowSpec};
 use crate::{EngineError, Rows};
@@ -34,7 +35,7 @@ impl Operator for WindowAggregateOperator {
     }
 
     fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
-        fire(&mut self.windows, watermark, context)
+        emit_all(context, || self.windows.next_results(watermark))
     }
 
     fn state_id(&self) -> Option<&str> {
@@ -60,16 +61,4 @@ impl Operator for WindowAggregateOperator {
     fn stats(&self) -> OperatorStats {
         self.windows.stats()
     }
-}
-
-/// Fires the windows that `watermark` closes, in the order of their ends and of their groups' keys, until
-/// the output is full.
-pub(super) fn fire(windows: &mut Windows, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
-    while let Some(rows) = windows.next_results(watermark)? {
-        context.emit(rows)?;
-        if context.is_full() {
-            return Ok(Progress::More);
-        }
-    }
-    Ok(Progress::Done)
 }

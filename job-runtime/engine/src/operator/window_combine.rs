@@ -6,20 +6,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryBuilder, Int64Array};
+use arrow::array::Int64Array;
 use freshet_log::Fetched;
 
 use super::windows::{OpenPane, Pane, Windows, key_array};
-use super::{Context, Operator, OperatorStats, Progress, WindowSpec};
-use crate::accumulate::AggregateSpec;
+use super::{Context, Operator, OperatorStats, Progress, WindowSpec, combining};
 use crate::repartition::partial_rows;
 use crate::{EngineError, Rows};
-
-/// Groups that are held back at most: beyond it they go out before the epoch ends.
-const MAX_GROUPS: usize = 1 << 17;
-/// The same for what DISTINCT aggregates have seen, in bytes. A group's values go out in one row, which
-/// must fit an internal record of at most 1 MB.
-const MAX_MEMBER_BYTES: usize = 256 * 1024;
 
 /// The operator of [`freshet_plan::Step::WindowCombine`].
 pub struct WindowCombineOperator {
@@ -30,21 +23,8 @@ pub struct WindowCombineOperator {
 impl WindowCombineOperator {
     /// Nothing is held back.
     pub(crate) fn new(spec: Arc<WindowSpec>) -> Self {
-        let aggregates = spec.aggregates.len();
-        let mut accumulated = spec.aggregates.clone();
-        // How many records a row stands for, so that the second half can count late ones.
-        accumulated.push(AggregateSpec::count_rows());
+        let (aggregates, accumulated) = (spec.aggregates.len(), combining::accumulated(&spec.aggregates));
         Self { windows: Windows::new(spec, accumulated), aggregates }
-    }
-
-    /// How many of the rows are accumulated before it is asked whether that is enough for a record.
-    fn rows_at_once(&self, rows: &Rows) -> usize {
-        let all = rows.batch.num_rows();
-        if !self.windows.spec.aggregates.iter().any(AggregateSpec::has_members) {
-            return all.max(1);
-        }
-        let bytes_each = rows.batch.get_array_memory_size() / all.max(1);
-        (MAX_MEMBER_BYTES / bytes_each.max(1)).max(1)
     }
 
     fn send(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
@@ -59,25 +39,18 @@ impl WindowCombineOperator {
         let partials = open.accumulators.partials();
         let ids: Vec<u32> = (0..open.groups.len() as u32).collect();
         let overlap = self.windows.spec.panes.rows_differ();
-        let mut encoded = Vec::new();
         let mut left = ids.as_slice();
         while !left.is_empty() {
             let ids;
             (ids, left) = left.split_at(open.chunk(left).len());
-            let mut values = BinaryBuilder::with_capacity(ids.len(), ids.len() * 16);
-            for id in ids {
-                encoded.clear();
-                partials.encode(*id, self.aggregates, &mut encoded);
-                values.append_value(&encoded);
-            }
-            let records = ids.iter().map(|id| open.accumulators.last_count(*id) as i64);
+            let (records, values) = partials.of(ids, self.aggregates);
             context.emit(Rows {
                 batch: partial_rows(
                     key_array(&open.groups, ids),
                     Int64Array::from_value(pane.start, ids.len()),
                     overlap.then(|| Int64Array::from_value(pane.first_end, ids.len())),
-                    records.collect(),
-                    values.finish(),
+                    records,
+                    values,
                 ),
                 // The pane's start: its end may lie in a future that a broker refuses as a timestamp.
                 event_time: Int64Array::from_value(pane.start, ids.len()),
@@ -90,29 +63,17 @@ impl WindowCombineOperator {
     }
 }
 
-/// `count` rows from `from` on.
-fn part(rows: &Rows, from: usize, count: usize) -> Rows {
-    Rows {
-        batch: rows.batch.slice(from, count),
-        event_time: rows.event_time.slice(from, count),
-        watermark: rows.watermark.slice(from, count),
-        origin: rows.origin.as_ref().map(|origin| origin.slice(from, count)),
-        kinds: rows.kinds.as_ref().map(|kinds| kinds.slice(from, count)),
-    }
-}
-
 impl Operator for WindowCombineOperator {
     fn reads(&mut self, batch: &Fetched) {
         self.windows.reads(batch);
     }
 
     fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
-        let (all, most) = (rows.batch.num_rows(), self.rows_at_once(&rows));
-        for from in (0..all).step_by(most) {
-            let rows = if most < all { part(&rows, from, most.min(all - from)) } else { rows.clone() };
+        let spec = Arc::clone(&self.windows.spec);
+        for rows in combining::parts(rows, &spec.aggregates) {
             let late = context.late();
             self.windows.accumulate(&rows, |row| late.row(&rows, row))?;
-            if self.windows.group_count() > MAX_GROUPS || self.windows.member_bytes() > MAX_MEMBER_BYTES {
+            if combining::is_too_much(self.windows.group_count(), self.windows.member_bytes()) {
                 self.send(context)?;
             }
         }

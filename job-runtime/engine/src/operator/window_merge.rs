@@ -7,15 +7,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
-use freshet_plan::{Column, DataType};
 use freshet_state::rows::RowBuffer;
 
-use super::window_aggregate::fire;
+use super::leaving::emit_all;
 use super::windows::Windows;
-use super::{Context, LateGroups, Operator, OperatorStats, Progress, WindowSpec};
+use super::{Context, Operator, OperatorStats, Progress, WindowSpec};
 use crate::repartition::PartialColumns;
-use crate::types::arrow_schema;
 use crate::{EngineError, Rows};
 
 /// The operator of [`freshet_plan::Step::WindowMerge`].
@@ -29,27 +26,6 @@ impl WindowMergeOperator {
         let accumulated = spec.aggregates.clone();
         Self { windows: Windows::new(spec, accumulated) }
     }
-
-    fn describe(&self, partials: &PartialColumns<'_>, rows: &[usize]) -> Result<LateGroups, EngineError> {
-        let spec = &self.windows.spec;
-        // The last window that they would have counted in.
-        let ends = rows.iter().map(|row| spec.panes.last_end(partials.pane_start.value(*row)));
-        let ends: Vec<i64> = ends.collect();
-        let starts: Vec<i64> = ends.iter().map(|end| spec.panes.window_start(*end)).collect();
-        let mut columns = spec.group_columns.clone();
-        columns.push(Column::required("window_start", DataType::Timestamp(3)));
-        columns.push(Column::required("window_end", DataType::Timestamp(3)));
-        let keys: Vec<&[u8]> = rows.iter().map(|row| partials.key.value(*row)).collect();
-        let mut arrays = spec.group_arrays(keys.into_iter())?;
-        arrays.push(Arc::new(TimestampMillisecondArray::from(starts)) as ArrayRef);
-        arrays.push(Arc::new(TimestampMillisecondArray::from(ends)));
-        Ok(LateGroups {
-            rows: RecordBatch::try_new(arrow_schema(&columns), arrays)
-                .map_err(|error| EngineError::Plan(format!("operator {}: {error}", spec.id)))?,
-            columns,
-            records: rows.iter().map(|row| partials.records.value(*row).unsigned_abs()).collect(),
-        })
-    }
 }
 
 impl Operator for WindowMergeOperator {
@@ -58,14 +34,18 @@ impl Operator for WindowMergeOperator {
         let mut late = Vec::new();
         self.windows.merge(&partials, &rows.watermark, |row| late.push(row))?;
         if !late.is_empty() {
-            let groups = self.describe(&partials, &late)?;
-            context.late().groups.push(groups);
+            let spec = &self.windows.spec;
+            // The last window that they would have counted in.
+            let ends = late.iter().map(|row| spec.panes.last_end(partials.pane_start.value(*row)));
+            let ends: Vec<i64> = ends.collect();
+            let starts = ends.iter().map(|end| spec.panes.window_start(*end)).collect();
+            context.late().groups.push(spec.late_groups(&partials, &late, starts, ends)?);
         }
         Ok(())
     }
 
     fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
-        fire(&mut self.windows, watermark, context)
+        emit_all(context, || self.windows.next_results(watermark))
     }
 
     fn state_id(&self) -> Option<&str> {

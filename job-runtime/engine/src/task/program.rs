@@ -18,13 +18,13 @@ use crate::EngineError;
 use crate::expr::{self, CompiledExpr, CompiledPredicate};
 use crate::format::{KeyEncoder, decoder, encoder};
 use crate::operator::filter::Filter;
-use crate::operator::group::{GroupAggregateOperator, GroupCombineOperator, GroupMergeOperator, GroupSpec};
+use crate::operator::group::{GroupAggregateOperator, GroupCombineOperator, GroupSpec};
 use crate::operator::project::Project;
 use crate::operator::rank::{RankCombineOperator, RankFirstOperator, RankOperator, RankSpec};
 use crate::operator::window_aggregate::WindowAggregateOperator;
 use crate::operator::window_combine::WindowCombineOperator;
 use crate::operator::window_merge::WindowMergeOperator;
-use crate::operator::{self, Operator, SessionSpec, Sink, WindowSpec};
+use crate::operator::{self, Fed, Operator, SessionSpec, Sink, WindowSpec};
 use crate::repartition::FORMAT_VERSION;
 use crate::types::arrow_schema;
 use crate::watermark::{CombinedWatermark, SourceWatermark};
@@ -389,13 +389,15 @@ impl StepProgram {
             Self::WindowCombine(spec) => Box::new(WindowCombineOperator::new(spec.clone())),
             Self::WindowMerge(spec) => Box::new(WindowMergeOperator::new(spec.clone())),
             Self::Sessions(step, spec) => operator::of_sessions(step, spec.clone()),
-            Self::GroupAggregate(spec) => Box::new(GroupAggregateOperator::new(spec.clone())),
+            Self::GroupAggregate(spec) => Box::new(GroupAggregateOperator::new(spec.clone(), Fed::Rows)),
             Self::GroupCombine(spec) => Box::new(GroupCombineOperator::new(spec.clone())),
-            Self::GroupMerge(spec) => Box::new(GroupMergeOperator::new(spec.clone())),
-            Self::Rank(spec) if spec.emits == Emits::First => Box::new(RankFirstOperator::new(spec.clone(), false)),
-            Self::RankMerge(spec) if spec.emits == Emits::First => Box::new(RankFirstOperator::new(spec.clone(), true)),
-            Self::Rank(spec) => Box::new(RankOperator::new(spec.clone(), false)),
-            Self::RankMerge(spec) => Box::new(RankOperator::new(spec.clone(), true)),
+            Self::GroupMerge(spec) => Box::new(GroupAggregateOperator::new(spec.clone(), Fed::Partials)),
+            Self::Rank(spec) if spec.emits == Emits::First => Box::new(RankFirstOperator::new(spec.clone(), Fed::Rows)),
+            Self::RankMerge(spec) if spec.emits == Emits::First => {
+                Box::new(RankFirstOperator::new(spec.clone(), Fed::Partials))
+            }
+            Self::Rank(spec) => Box::new(RankOperator::new(spec.clone(), Fed::Rows)),
+            Self::RankMerge(spec) => Box::new(RankOperator::new(spec.clone(), Fed::Partials)),
             Self::RankCombine(spec) => Box::new(RankCombineOperator::new(spec.clone())),
         }
     }

@@ -1,5 +1,5 @@
-//! Group aggregate: groups rows by key without a window. Used where the input is partitioned by the grouping key
-//! already.
+//! Group aggregate: groups rows by key without a window, where the input is partitioned by the grouping key already; in a
+//! stage behind a repartition topic it merges what the first halves in the upstream tasks combined.
 
 use std::sync::Arc;
 
@@ -7,27 +7,20 @@ use freshet_plan::Emits;
 use freshet_state::rows::RowBuffer;
 
 use super::{GroupSpec, Groups};
-use crate::operator::{Context, Operator, OperatorStats, Progress};
+use crate::operator::{Context, Fed, Operator, OperatorStats, Progress};
 use crate::repartition::PartialColumns;
 use crate::{EngineError, Rows};
 
-/// The operator of [`freshet_plan::Step::GroupAggregate`], and of [`freshet_plan::Step::GroupMerge`] behind
-/// [`super::GroupMergeOperator`], which differs in the rows that it takes.
+/// The operator of [`freshet_plan::Step::GroupAggregate`] and of [`freshet_plan::Step::GroupMerge`].
 pub struct GroupAggregateOperator {
     groups: Groups,
+    fed: Fed,
 }
 
 impl GroupAggregateOperator {
     /// There are no groups.
-    pub(crate) fn new(spec: Arc<GroupSpec>) -> Self {
-        Self { groups: Groups::new(spec) }
-    }
-
-    pub(super) fn merge(&mut self, rows: &Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
-        let partials = PartialColumns::of(&rows.batch)?;
-        let times = partials.pane_start;
-        self.groups.merge(&partials, rows)?;
-        self.emit_new(rows, times, context)
+    pub(crate) fn new(spec: Arc<GroupSpec>, fed: Fed) -> Self {
+        Self { groups: Groups::new(spec), fed }
     }
 
     /// Where a group's row comes out once, it comes out at once, with the time of the row that made the group.
@@ -49,8 +42,17 @@ impl GroupAggregateOperator {
 
 impl Operator for GroupAggregateOperator {
     fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
-        self.groups.accumulate(&rows)?;
-        self.emit_new(&rows, &rows.event_time, context)
+        match self.fed {
+            Fed::Rows => {
+                self.groups.accumulate(&rows)?;
+                self.emit_new(&rows, &rows.event_time, context)
+            }
+            Fed::Partials => {
+                let partials = PartialColumns::of(&rows.batch)?;
+                self.groups.merge(&partials, &rows)?;
+                self.emit_new(&rows, partials.pane_start, context)
+            }
+        }
     }
 
     fn on_watermark(&mut self, watermark: i64, _context: &mut Context<'_>) -> Result<Progress, EngineError> {

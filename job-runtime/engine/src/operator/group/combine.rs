@@ -5,25 +5,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryBuilder, Int64Array};
+use arrow::array::Int64Array;
 
 use super::GroupSpec;
-use crate::accumulate::{Accumulators, AggregateSpec, Selected};
+use crate::accumulate::{Accumulators, Selected};
 use crate::group::key::KeyWriter;
 use crate::group::table::GroupTable;
+use crate::operator::leaving::chunk;
 use crate::operator::windows::key_array;
-use crate::operator::{Context, Operator, OperatorStats, Progress};
+use crate::operator::{Context, Operator, OperatorStats, Progress, combining};
 use crate::repartition::partial_rows;
 use crate::watermark::NONE;
 use crate::{EngineError, Rows};
-
-/// Groups that are held back at most: beyond it they go out before the epoch ends.
-const MAX_GROUPS: usize = 1 << 17;
-/// The same for what DISTINCT aggregates have seen, in bytes. A group's values go out in one row, which must fit an
-/// internal record of at most 1 MB.
-const MAX_MEMBER_BYTES: usize = 256 * 1024;
-/// Groups that go out at once.
-const CHUNK_GROUPS: usize = 4096;
 
 /// The operator of [`freshet_plan::Step::GroupCombine`].
 pub struct GroupCombineOperator {
@@ -39,10 +32,8 @@ pub struct GroupCombineOperator {
 impl GroupCombineOperator {
     /// Nothing is held back.
     pub(crate) fn new(spec: Arc<GroupSpec>) -> Self {
-        let mut accumulated = spec.aggregates.clone();
-        accumulated.push(AggregateSpec::count_rows());
         Self {
-            accumulators: Accumulators::new(&accumulated),
+            accumulators: Accumulators::new(&combining::accumulated(&spec.aggregates)),
             spec,
             groups: GroupTable::default(),
             newest: Vec::new(),
@@ -50,36 +41,7 @@ impl GroupCombineOperator {
         }
     }
 
-    fn send(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
-        let ids: Vec<u32> = (0..self.groups.len() as u32).collect();
-        let partials = self.accumulators.partials();
-        let mut encoded = Vec::new();
-        for ids in ids.chunks(CHUNK_GROUPS) {
-            let mut values = BinaryBuilder::with_capacity(ids.len(), ids.len() * 16);
-            for id in ids {
-                encoded.clear();
-                partials.encode(*id, self.spec.aggregates.len(), &mut encoded);
-                values.append_value(&encoded);
-            }
-            let times = Int64Array::from_iter_values(ids.iter().map(|id| self.newest[*id as usize]));
-            let records = ids.iter().map(|id| self.accumulators.last_count(*id) as i64).collect();
-            context.emit(Rows {
-                batch: partial_rows(key_array(&self.groups, ids), times.clone(), None, records, values.finish()),
-                event_time: times,
-                watermark: Int64Array::from_value(self.watermark, ids.len()),
-                origin: None,
-                kinds: None,
-            })?;
-        }
-        self.groups.clear();
-        self.accumulators.clear();
-        self.newest.clear();
-        Ok(())
-    }
-}
-
-impl Operator for GroupCombineOperator {
-    fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
+    fn accumulate(&mut self, rows: &Rows) -> Result<(), EngineError> {
         let keys = KeyWriter::new(&rows.batch, &self.spec.group).map_err(|error| self.spec.mistaken(error))?;
         let (mut key, mut ids) = (Vec::new(), Vec::with_capacity(rows.batch.num_rows()));
         for row in 0..rows.batch.num_rows() {
@@ -95,9 +57,42 @@ impl Operator for GroupCombineOperator {
         self.accumulators.grow(self.groups.len());
         let positions: Vec<u32> = (0..ids.len() as u32).collect();
         let selected = Selected { rows: &positions, ids: &ids };
-        self.accumulators.update(&rows.batch, selected).map_err(|error| self.spec.failed(&error))?;
-        if self.groups.len() > MAX_GROUPS || self.accumulators.member_bytes() > MAX_MEMBER_BYTES {
-            self.send(context)?;
+        self.accumulators.update(&rows.batch, selected).map_err(|error| self.spec.failed(&error))
+    }
+
+    fn send(&mut self, context: &mut Context<'_>) -> Result<(), EngineError> {
+        let ids: Vec<u32> = (0..self.groups.len() as u32).collect();
+        let partials = self.accumulators.partials();
+        let mut left = ids.as_slice();
+        while !left.is_empty() {
+            let bytes_of = |id| self.groups.key(id).len() + self.accumulators.text_bytes(id);
+            let ids;
+            (ids, left) = left.split_at(chunk(left, bytes_of).len());
+            let (records, values) = partials.of(ids, self.spec.aggregates.len());
+            let times = Int64Array::from_iter_values(ids.iter().map(|id| self.newest[*id as usize]));
+            context.emit(Rows {
+                batch: partial_rows(key_array(&self.groups, ids), times.clone(), None, records, values),
+                event_time: times,
+                watermark: Int64Array::from_value(self.watermark, ids.len()),
+                origin: None,
+                kinds: None,
+            })?;
+        }
+        self.groups.clear();
+        self.accumulators.clear();
+        self.newest.clear();
+        Ok(())
+    }
+}
+
+impl Operator for GroupCombineOperator {
+    fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
+        let spec = Arc::clone(&self.spec);
+        for rows in combining::parts(rows, &spec.aggregates) {
+            self.accumulate(&rows)?;
+            if combining::is_too_much(self.groups.len(), self.accumulators.member_bytes()) {
+                self.send(context)?;
+            }
         }
         Ok(())
     }

@@ -22,8 +22,6 @@
 
 mod aggregate;
 mod combine;
-mod expiry;
-mod merge;
 mod results;
 mod spec;
 mod state;
@@ -34,10 +32,10 @@ use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array};
 
 pub use aggregate::GroupAggregateOperator;
 pub use combine::GroupCombineOperator;
-pub use merge::GroupMergeOperator;
 pub(crate) use spec::GroupSpec;
 
 use super::OperatorStats;
+use super::expiry::Expiry;
 use super::windows::Bits;
 use crate::accumulate::{Accumulators, Selected};
 use crate::group::key::KeyWriter;
@@ -45,7 +43,6 @@ use crate::group::table::GroupTable;
 use crate::repartition::PartialColumns;
 use crate::watermark::NONE;
 use crate::{EngineError, Rows};
-use expiry::Expiry;
 use freshet_plan::Emits;
 
 /// The groups of one operator.
@@ -67,7 +64,7 @@ pub(crate) struct Groups {
     /// The watermark of the last call.
     watermark: i64,
     stored: state::Stored,
-    expiry: Option<Expiry>,
+    expiry: Option<Expiry<u32>>,
     /// How many groups have expired since the task was made.
     pub expired: u64,
     key: Vec<u8>,
@@ -150,11 +147,11 @@ impl Groups {
                 self.stored.forget(id);
                 self.expired += 1;
                 id = self.table.id_of(key);
-                expiry.touch(id, None, now);
+                expiry.touch(&id, None, now);
             } else if is_known {
-                expiry.touch(id, Some(self.touched_at[id as usize]), now);
+                expiry.touch(&id, Some(self.touched_at[id as usize]), now);
             } else {
-                expiry.touch(id, None, now);
+                expiry.touch(&id, None, now);
             }
         }
         if id as usize == self.touched_at.len() {

@@ -15,13 +15,9 @@ use freshet_plan::Emits;
 use super::{GroupSpec, Groups};
 use crate::changelog::RowKind;
 use crate::group::key::KeyWriter;
+use crate::operator::leaving::chunk;
 use crate::watermark::NONE;
 use crate::{EngineError, Rows};
-
-/// Groups that leave at once.
-const CHUNK_GROUPS: usize = 4096;
-/// About how many bytes of texts they have.
-const CHUNK_BYTES: usize = 16 << 20;
 
 /// The changes of one flush, on their way out.
 pub(crate) struct Results {
@@ -78,13 +74,7 @@ impl Groups {
     }
 
     fn chunk<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
-        let mut bytes = 0;
-        let full = ids.iter().take(CHUNK_GROUPS).position(|id| {
-            let full = bytes >= CHUNK_BYTES;
-            bytes += self.table.key(*id).len() + self.accumulators.text_bytes(*id);
-            full
-        });
-        &ids[..full.unwrap_or(ids.len().min(CHUNK_GROUPS))]
+        chunk(ids, |id| self.table.key(id).len() + self.accumulators.text_bytes(id))
     }
 
     fn rows(&self, ids: &[u32], before: &Before, event_time: i64) -> Result<Option<Rows>, EngineError> {

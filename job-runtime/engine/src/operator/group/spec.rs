@@ -7,10 +7,11 @@ use freshet_plan::{Column, Emits, GroupAggregate};
 
 use crate::EngineError;
 use crate::accumulate::{AccumulateError, AggregateSpec};
-use crate::group::key::{can_group, decode_columns};
+use crate::group::key::decode_columns;
+use crate::operator::grouping;
 use crate::types::arrow_schema;
 
-/// What the three operators of a grouping need of a plan.
+/// What the operators of a grouping need of a plan.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupSpec {
     pub id: String,
@@ -35,12 +36,7 @@ impl GroupSpec {
             let version = plan.state_version;
             return Err(refuse(format!("its state has format {version}; this runtime has {GROUP_STATE_VERSION}")));
         }
-        if plan.group.len() != plan.group_columns.len() {
-            return Err(refuse(format!("{} grouping columns, {} types", plan.group.len(), plan.group_columns.len())));
-        }
-        if let Some(column) = plan.group_columns.iter().find(|column| !can_group(&column.data_type)) {
-            return Err(refuse(format!("column `{}` is {}, which can't be grouped by", column.name, column.data_type)));
-        }
+        grouping::check_columns(&plan.group, &plan.group_columns).map_err(refuse)?;
         if plan.emits == Emits::First && !plan.aggregates.is_empty() {
             return Err(refuse("aggregates change after a group's first row".to_owned()));
         }
@@ -63,18 +59,8 @@ impl GroupSpec {
     /// # Errors
     /// [`EngineError::Plan`] when they don't.
     pub fn check_input(&self, input: &[Column]) -> Result<(), EngineError> {
-        let refuse = |why: String| Err(EngineError::Plan(format!("operator {}: {why}", self.id)));
-        for (position, wanted) in self.group.iter().zip(&self.group_columns) {
-            if input.get(*position).map(|column| &column.data_type) != Some(&wanted.data_type) {
-                return refuse(format!("column {position} of its rows is not `{}` {}", wanted.name, wanted.data_type));
-            }
-        }
-        for aggregate in &self.aggregates {
-            if [aggregate.argument, aggregate.filter].into_iter().flatten().any(|at| at >= input.len()) {
-                return refuse(format!("aggregate `{}` reads a column that is not there", aggregate.name));
-            }
-        }
-        Ok(())
+        grouping::check_input(input, &self.group, &self.group_columns, &self.aggregates)
+            .map_err(|why| self.mistaken(why))
     }
 
     /// The grouping columns of encoded keys.

@@ -140,13 +140,11 @@ impl Groups {
     /// Forgets the groups that have expired. What they gave has gone out.
     pub fn sweep(&mut self) {
         let Some(expiry) = &mut self.expiry else { return };
-        while let Some(ids) = expiry.next_over(self.watermark) {
-            for id in ids {
-                if !self.stored.forgotten.contains(id) && expiry.is_over(self.touched_at[id as usize], self.watermark) {
-                    self.table.forget(id);
-                    self.stored.forget(id);
-                    self.expired += 1;
-                }
+        for id in expiry.take_over(self.watermark, |id| Some(self.touched_at[*id as usize])) {
+            if !self.stored.forgotten.contains(id) {
+                self.table.forget(id);
+                self.stored.forget(id);
+                self.expired += 1;
             }
         }
     }
@@ -269,7 +267,7 @@ impl Groups {
         for id in (0..self.table.len() as u32).filter(|id| !self.stored.forgotten.contains(*id)) {
             self.stored.held.insert(id);
             if let Some(expiry) = &mut self.expiry {
-                expiry.touch(id, None, self.touched_at[id as usize]);
+                expiry.touch(&id, None, self.touched_at[id as usize]);
             }
         }
         self.give_out_ids();
@@ -317,7 +315,7 @@ impl Groups {
         for (id, time) in touched_at.iter().enumerate() {
             held.insert(id as u32);
             if let Some(expiry) = &mut self.expiry {
-                expiry.touch(id as u32, None, *time);
+                expiry.touch(&(id as u32), None, *time);
             }
         }
         (self.table, self.accumulators, self.touched_at) = (table, accumulators, touched_at);

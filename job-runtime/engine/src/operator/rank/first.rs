@@ -13,16 +13,15 @@ use freshet_state::rows::RowBuffer;
 
 use super::spec::Entry;
 use super::state::{DONE, WAITING, begin_value, put_key, read_value, take_time};
-use super::{Expiry, Key, RankSpec};
+use super::{Key, RankSpec};
 use crate::group::key::ordered_int;
-use crate::operator::{Context, LateGroups, Operator, OperatorStats, Progress};
+use crate::operator::expiry::Expiry;
+use crate::operator::leaving::{CHUNK_ROWS, emit_all};
+use crate::operator::{Context, Fed, LateGroups, Operator, OperatorStats, Progress};
 use crate::repartition::PartialColumns;
 use crate::types::arrow_schema;
 use crate::watermark::NONE;
 use crate::{EngineError, Rows};
-
-/// Rows that go out at once.
-const CHUNK_ROWS: usize = 4096;
 
 /// The operator of [`freshet_plan::Step::Rank`] and [`freshet_plan::Step::RankMerge`] where a first row is final.
 pub struct RankFirstOperator {
@@ -33,10 +32,12 @@ pub struct RankFirstOperator {
     /// Keys to be written, and those whose rows of state, by kind, are to be deleted.
     dirty: BTreeSet<Key>,
     forgotten: BTreeMap<Key, u8>,
-    expiry: Option<Expiry>,
+    expiry: Option<Expiry<Key>>,
     expired: u64,
     watermark: i64,
-    merges: bool,
+    /// What keys and rows that wait take.
+    bytes: usize,
+    fed: Fed,
     /// Rows of state, while they come.
     restoring: HashMap<Vec<u8>, Vec<u8>>,
 }
@@ -52,10 +53,9 @@ struct First {
 
 impl RankFirstOperator {
     /// There are no keys.
-    pub(crate) fn new(spec: Arc<RankSpec>, merges: bool) -> Self {
-        let expiry = |ttl_ms: i64| Expiry { ttl_ms, width_ms: (ttl_ms / 16).max(1), buckets: BTreeMap::new() };
+    pub(crate) fn new(spec: Arc<RankSpec>, fed: Fed) -> Self {
         Self {
-            expiry: spec.ttl_ms.map(expiry),
+            expiry: spec.ttl_ms.map(Expiry::new),
             spec,
             keys: HashMap::new(),
             waiting: BTreeSet::new(),
@@ -63,14 +63,14 @@ impl RankFirstOperator {
             forgotten: BTreeMap::new(),
             expired: 0,
             watermark: NONE,
-            merges,
+            bytes: 0,
+            fed,
             restoring: HashMap::new(),
         }
     }
 
-    /// Takes a row of `key` that is not late.
+    /// Takes a row of `key` that is not late: its time is above `watermark`, which is not behind that of the operator.
     fn offer(&mut self, key: &[u8], row: Entry, time: i64, watermark: i64) {
-        let watermark = watermark.max(self.watermark);
         let known = self.keys.get_key_value(key).map(|(key, first)| (Arc::clone(key), first.touched_at));
         let known = match (known, &self.expiry) {
             (Some((key, touched_at)), Some(expiry)) if expiry.is_over(touched_at, watermark) => {
@@ -88,6 +88,7 @@ impl RankFirstOperator {
             None => {
                 self.waiting.insert((time, Arc::clone(&key)));
                 self.dirty.insert(Arc::clone(&key));
+                self.bytes += key_bytes(&key) + row_bytes(&row);
                 self.keys.insert(key, First { touched_at: time, waiting: Some((time, row)), stored: None });
             }
             Some(first) => {
@@ -98,6 +99,7 @@ impl RankFirstOperator {
                     return;
                 }
                 self.waiting.remove(&(*before, Arc::clone(&key)));
+                self.bytes = self.bytes + row_bytes(&row) - row_bytes(kept);
                 (*before, *kept) = (time, row);
                 self.waiting.insert((time, Arc::clone(&key)));
                 self.dirty.insert(key);
@@ -108,11 +110,13 @@ impl RankFirstOperator {
     fn forget(&mut self, key: &Key) {
         let Some(first) = self.keys.remove(key) else { return };
         self.expired += 1;
+        self.bytes -= key_bytes(key);
         self.dirty.remove(key);
         if let Some(kind) = first.stored {
             self.forgotten.insert(Arc::clone(key), kind);
         }
-        if let Some((time, _)) = first.waiting {
+        if let Some((time, row)) = first.waiting {
+            self.bytes -= row_bytes(&row);
             self.waiting.remove(&(time, Arc::clone(key)));
         }
     }
@@ -124,8 +128,9 @@ impl RankFirstOperator {
             && let Some((time, key)) = self.waiting.first().filter(|(time, _)| *time <= watermark).cloned()
         {
             self.waiting.remove(&(time, Arc::clone(&key)));
-            if let Some(first) = self.keys.get_mut(&key) {
-                rows.extend(first.waiting.take());
+            if let Some(waited) = self.keys.get_mut(&key).and_then(|first| first.waiting.take()) {
+                self.bytes -= row_bytes(&waited.1);
+                rows.push(waited);
                 self.dirty.insert(key);
             }
         }
@@ -177,7 +182,7 @@ impl RankFirstOperator {
 
 impl Operator for RankFirstOperator {
     fn on_rows(&mut self, _input: usize, rows: Rows, context: &mut Context<'_>) -> Result<(), EngineError> {
-        if self.merges {
+        if self.fed == Fed::Partials {
             return self.merge(&rows, context);
         }
         let spec = Arc::clone(&self.spec);
@@ -197,29 +202,20 @@ impl Operator for RankFirstOperator {
     }
 
     fn on_watermark(&mut self, watermark: i64, context: &mut Context<'_>) -> Result<Progress, EngineError> {
-        loop {
-            let rows = self.next_rows(watermark);
-            if rows.is_empty() {
-                break;
-            }
-            context.emit(self.rows(&rows)?)?;
-            if context.is_full() {
-                return Ok(Progress::More);
-            }
+        let progress = emit_all(context, || match self.next_rows(watermark) {
+            rows if rows.is_empty() => Ok(None),
+            rows => self.rows(&rows).map(Some),
+        })?;
+        if progress == Progress::Done {
+            self.watermark = watermark;
         }
-        self.watermark = watermark;
-        Ok(Progress::Done)
+        Ok(progress)
     }
 
     fn on_flush(&mut self, _context: &mut Context<'_>) -> Result<(), EngineError> {
-        while let Some(keys) = self.expiry.as_mut().and_then(|expiry| expiry.next_over(self.watermark)) {
-            for key in keys {
-                let over =
-                    |first: &First| self.expiry.as_ref().is_some_and(|e| e.is_over(first.touched_at, self.watermark));
-                if self.keys.get(&key).is_some_and(over) {
-                    self.forget(&key);
-                }
-            }
+        let Some(expiry) = &mut self.expiry else { return Ok(()) };
+        for key in expiry.take_over(self.watermark, |key| self.keys.get(key).map(|first| first.touched_at)) {
+            self.forget(&key);
         }
         Ok(())
     }
@@ -251,6 +247,7 @@ impl Operator for RankFirstOperator {
                 let row =
                     Entry::decode(rest, &mut 0).ok_or_else(|| self.spec.damaged("a row that waits is damaged"))?;
                 self.waiting.insert((time, Arc::clone(&key)));
+                self.bytes += row_bytes(&row);
                 Some((time, row))
             } else {
                 None
@@ -258,6 +255,7 @@ impl Operator for RankFirstOperator {
             if let Some(expiry) = &mut self.expiry {
                 expiry.touch(&key, None, touched_at);
             }
+            self.bytes += key_bytes(&key);
             if self.keys.insert(key, First { touched_at, waiting, stored: Some(kind) }).is_some() {
                 return Err(self.spec.damaged("a key is done and waits"));
             }
@@ -297,12 +295,20 @@ impl Operator for RankFirstOperator {
     }
 
     fn stats(&self) -> OperatorStats {
-        let waiting = |first: &First| first.waiting.as_ref().map_or(0, |(_, row)| row.memory_bytes() + 64);
-        let bytes = self.keys.iter().map(|(key, first)| key.len() + 96 + waiting(first)).sum::<usize>();
-        OperatorStats { keys: self.keys.len() as u64, bytes: bytes as u64 }
+        OperatorStats { keys: self.keys.len() as u64, bytes: self.bytes as u64 }
     }
 
     fn expired(&self) -> u64 {
         self.expired
     }
+}
+
+/// About what a key takes: its bytes, and its places in the table and in the sets.
+const fn key_bytes(key: &[u8]) -> usize {
+    key.len() + 96
+}
+
+/// What a row takes that waits, with its place among those.
+const fn row_bytes(row: &Entry) -> usize {
+    row.memory_bytes() + 64
 }

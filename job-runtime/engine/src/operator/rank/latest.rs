@@ -14,19 +14,16 @@ use freshet_state::rows::RowBuffer;
 use super::spec::Entry;
 use super::{Change, Parts, RankSpec};
 use crate::changelog::RowKind;
-use crate::operator::{Context, Operator, OperatorStats, Progress};
+use crate::operator::leaving::CHUNK_ROWS;
+use crate::operator::{Context, Fed, Operator, OperatorStats, Progress};
 use crate::repartition::PartialColumns;
 use crate::watermark::NONE;
 use crate::{EngineError, Rows};
 
-/// Changes that go out at once.
-const CHUNK_ROWS: usize = 8192;
-
 /// The operator of [`freshet_plan::Step::Rank`] and [`freshet_plan::Step::RankMerge`], where what is first changes.
 pub struct RankOperator {
     parts: Parts,
-    /// Whether its rows are what combining halves have sent.
-    merges: bool,
+    fed: Fed,
 }
 
 /// A row that goes out.
@@ -38,8 +35,8 @@ struct Out {
 
 impl RankOperator {
     /// There are no keys.
-    pub(crate) fn new(spec: Arc<RankSpec>, merges: bool) -> Self {
-        Self { parts: Parts::new(spec), merges }
+    pub(crate) fn new(spec: Arc<RankSpec>, fed: Fed) -> Self {
+        Self { parts: Parts::new(spec), fed }
     }
 
     fn send(&self, rows: &[Out], event_time: i64, context: &mut Context<'_>) -> Result<(), EngineError> {
@@ -100,7 +97,7 @@ fn come_and_go(before: Vec<Entry>, after: Vec<Entry>, out: &mut Vec<Out>) {
 impl Operator for RankOperator {
     fn on_rows(&mut self, _input: usize, rows: Rows, _context: &mut Context<'_>) -> Result<(), EngineError> {
         let spec = Arc::clone(&self.parts.spec);
-        if self.merges {
+        if self.fed == Fed::Partials {
             let partials = PartialColumns::of(&rows.batch)?;
             for at in 0..partials.key.len() {
                 let (bytes, mut read) = (partials.partial.value(at), 0);
@@ -167,7 +164,7 @@ impl Operator for RankOperator {
     }
 
     fn stats(&self) -> OperatorStats {
-        OperatorStats { keys: self.parts.parts.len() as u64, bytes: self.parts.memory_bytes() }
+        OperatorStats { keys: self.parts.parts.len() as u64, bytes: self.parts.bytes as u64 }
     }
 
     fn expired(&self) -> u64 {

@@ -29,6 +29,7 @@ pub use first::RankFirstOperator;
 pub use latest::RankOperator;
 pub(crate) use spec::RankSpec;
 
+use super::expiry::Expiry;
 use crate::watermark::NONE;
 use spec::Entry;
 
@@ -64,44 +65,19 @@ struct Parts {
     /// Keys to be written, and keys whose rows of state are to be deleted.
     dirty: BTreeSet<Key>,
     forgotten: BTreeSet<Key>,
-    expiry: Option<Expiry>,
+    expiry: Option<Expiry<Key>>,
     expired: u64,
     /// The greatest event time of the rows since the last flush, ms.
     newest: i64,
     watermark: i64,
-}
-
-/// Keys by when they were touched last, in buckets of a sixteenth of their time to live.
-struct Expiry {
-    ttl_ms: i64,
-    width_ms: i64,
-    buckets: BTreeMap<i64, Vec<Key>>,
-}
-
-impl Expiry {
-    const fn is_over(&self, touched_at: i64, watermark: i64) -> bool {
-        touched_at.saturating_add(self.ttl_ms) <= watermark
-    }
-
-    fn touch(&mut self, key: &Key, before: Option<i64>, now: i64) {
-        let bucket = now.div_euclid(self.width_ms);
-        if before.is_none_or(|before| before.div_euclid(self.width_ms) < bucket) {
-            self.buckets.entry(bucket).or_default().push(Arc::clone(key));
-        }
-    }
-
-    fn next_over(&mut self, watermark: i64) -> Option<Vec<Key>> {
-        let first = self.buckets.first_entry()?;
-        let last_instant = first.key().saturating_add(1).saturating_mul(self.width_ms).saturating_sub(1);
-        (last_instant.saturating_add(self.ttl_ms) <= watermark).then(|| first.remove())
-    }
+    /// What keys and rows take, without those of `before` and `past`.
+    bytes: usize,
 }
 
 impl Parts {
     fn new(spec: Arc<RankSpec>) -> Self {
-        let expiry = |ttl_ms: i64| Expiry { ttl_ms, width_ms: (ttl_ms / 16).max(1), buckets: BTreeMap::new() };
         Self {
-            expiry: spec.ttl_ms.map(expiry),
+            expiry: spec.ttl_ms.map(Expiry::new),
             spec,
             parts: HashMap::new(),
             before: BTreeMap::new(),
@@ -111,6 +87,7 @@ impl Parts {
             expired: 0,
             newest: NONE,
             watermark: NONE,
+            bytes: 0,
         }
     }
 
@@ -132,7 +109,11 @@ impl Parts {
             expiry.touch(&key, touched_at, now);
             self.dirty.insert(Arc::clone(&key));
         }
-        let part = self.parts.entry(Arc::clone(&key)).or_insert_with(|| Part { rows: Vec::new(), touched_at: now });
+        let bytes = &mut self.bytes;
+        let part = self.parts.entry(Arc::clone(&key)).or_insert_with(|| {
+            *bytes += key_bytes(&key);
+            Part { rows: Vec::new(), touched_at: now }
+        });
         part.touched_at = now.max(part.touched_at);
         let place = part.rows.partition_point(|kept| *kept <= row);
         if place >= self.spec.limit {
@@ -141,14 +122,17 @@ impl Parts {
         if !self.before.contains_key(&key) {
             self.before.insert(Arc::clone(&key), part.rows.clone());
         }
+        *bytes += row.memory_bytes();
         part.rows.insert(place, row);
-        part.rows.truncate(self.spec.limit);
+        if part.rows.len() > self.spec.limit {
+            *bytes -= part.rows.pop().map_or(0, |last| last.memory_bytes());
+        }
         self.dirty.insert(key);
     }
 
     /// A key has expired. What has become of its rows until then still goes out.
     fn forget(&mut self, key: &Key) {
-        let Some(part) = self.parts.remove(key) else { return };
+        let Some(part) = self.take(key) else { return };
         self.expired += 1;
         if let Some(before) = self.before.remove(key) {
             self.past.push(Change { key: Arc::clone(key), before, after: part.rows });
@@ -171,21 +155,30 @@ impl Parts {
 
     /// Forgets the keys that have expired. What has changed has been taken out.
     fn sweep(&mut self) {
-        while let Some(keys) = self.expiry.as_mut().and_then(|expiry| expiry.next_over(self.watermark)) {
-            for key in keys {
-                let over =
-                    |part: &Part| self.expiry.as_ref().is_some_and(|e| e.is_over(part.touched_at, self.watermark));
-                if self.parts.get(&key).is_some_and(over) {
-                    self.forget(&key);
-                }
-            }
+        let Some(expiry) = &mut self.expiry else { return };
+        for key in expiry.take_over(self.watermark, |key| self.parts.get(key).map(|part| part.touched_at)) {
+            self.forget(&key);
         }
     }
 
-    fn memory_bytes(&self) -> u64 {
-        // Counted only where it is asked for: a look at every key.
-        let part =
-            |(key, part): (&Key, &Part)| key.len() + 80 + part.rows.iter().map(Entry::memory_bytes).sum::<usize>();
-        self.parts.iter().map(part).sum::<usize>() as u64
+    fn put(&mut self, key: Key, part: Part) {
+        self.take(&key);
+        self.bytes += key_bytes(&key) + rows_bytes(&part.rows);
+        self.parts.insert(key, part);
     }
+
+    fn take(&mut self, key: &[u8]) -> Option<Part> {
+        let part = self.parts.remove(key)?;
+        self.bytes -= key_bytes(key) + rows_bytes(&part.rows);
+        Some(part)
+    }
+}
+
+/// About what a key takes beside its rows: its bytes, and its places in the table and in itself.
+const fn key_bytes(key: &[u8]) -> usize {
+    key.len() + 80
+}
+
+fn rows_bytes(rows: &[Entry]) -> usize {
+    rows.iter().map(Entry::memory_bytes).sum()
 }

@@ -80,7 +80,7 @@ impl Parts {
             return Err(self.spec.damaged("a row is no key with its rows"));
         };
         let Some(value) = value else {
-            self.parts.remove(key);
+            self.take(key);
             return Ok(());
         };
         let (touched_at, bytes) = read_value(&self.spec, value)?;
@@ -88,7 +88,7 @@ impl Parts {
         while at < bytes.len() {
             rows.push(Entry::decode(bytes, &mut at).ok_or_else(|| self.spec.damaged("a kept row is damaged"))?);
         }
-        self.parts.insert(Key::from(key), Part { rows, touched_at });
+        self.put(Key::from(key), Part { rows, touched_at });
         Ok(())
     }
 

@@ -3,17 +3,13 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use freshet_env::{PlantedBug, planted};
 
 use super::Sessions;
+use crate::operator::leaving::chunk;
 use crate::repartition::partial_rows;
 use crate::{EngineError, Rows};
-
-/// Sessions that leave at once.
-const CHUNK_ROWS: usize = 8192;
-/// About how many bytes of texts they have: an array of texts holds at most 2 GiB.
-const CHUNK_BYTES: usize = 16 << 20;
 
 /// Sessions that have ended and go out, and how many of them have.
 #[derive(Debug, Default)]
@@ -66,13 +62,7 @@ impl Sessions {
 
     /// The first of the sessions `ids` that leave at once: at least one, if there is any.
     fn chunk<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
-        let mut bytes = 0;
-        let full = ids.iter().take(CHUNK_ROWS).position(|id| {
-            let full = bytes >= CHUNK_BYTES;
-            bytes += self.table.key(*id).len() + self.accumulators.text_bytes(*id);
-            full
-        });
-        &ids[..full.unwrap_or(ids.len().min(CHUNK_ROWS))]
+        chunk(ids, |id| self.table.key(id).len() + self.accumulators.text_bytes(id))
     }
 
     fn ends(&self, ids: &[u32]) -> Vec<i64> {
@@ -102,27 +92,20 @@ impl Sessions {
     pub fn partials(&self, aggregates: usize) -> Vec<Rows> {
         let live = self.table.live_ids();
         let partials = self.accumulators.partials();
-        let mut encoded = Vec::new();
         let mut left = live.as_slice();
         let mut chunks = Vec::new();
         while !left.is_empty() {
             let ids;
             (ids, left) = left.split_at(self.chunk(left).len());
-            let mut values = BinaryBuilder::with_capacity(ids.len(), ids.len() * 16);
-            for id in ids {
-                encoded.clear();
-                partials.encode(*id, aggregates, &mut encoded);
-                values.append_value(&encoded);
-            }
+            let (records, values) = partials.of(ids, aggregates);
             let starts: Int64Array = ids.iter().map(|id| self.table.get(*id).first).collect();
-            let records: Int64Array = ids.iter().map(|id| self.accumulators.last_count(*id) as i64).collect();
             chunks.push(Rows {
                 batch: partial_rows(
                     BinaryArray::from_iter_values(ids.iter().map(|id| self.table.key(*id))),
                     starts.clone(),
                     Some(Int64Array::from(self.ends(ids))),
                     records,
-                    values.finish(),
+                    values,
                 ),
                 event_time: starts,
                 watermark: Int64Array::from_value(self.fired, ids.len()),

@@ -25,6 +25,7 @@ pub(crate) use spec::{STATE_VERSION, WindowSpec, timestamps_ms};
 pub(crate) use state::Deleted;
 
 use super::OperatorStats;
+use super::leaving::chunk;
 use crate::accumulate::{AccumulateError, Accumulators, AggregateSpec, Selected};
 use crate::group::key::KeyWriter;
 use crate::group::table::GroupTable;
@@ -60,11 +61,6 @@ pub(crate) struct OpenPane {
     tracked: state::Tracked,
 }
 
-/// Groups that leave a pane at once.
-const CHUNK_ROWS: usize = 8192;
-/// About how many bytes of texts they have: an array of texts holds at most 2 GiB.
-const CHUNK_BYTES: usize = 16 << 20;
-
 /// A pane is kept for its memory when it had at most this many groups.
 const SPARE_GROUPS: usize = 1 << 16;
 const SPARE_PANES: usize = 2;
@@ -80,13 +76,7 @@ impl OpenPane {
 
     /// The first of the groups `ids` that leave at once: at least one, if there is any.
     pub fn chunk<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
-        let mut bytes = 0;
-        let full = ids.iter().take(CHUNK_ROWS).position(|id| {
-            let full = bytes >= CHUNK_BYTES;
-            bytes += self.groups.key(*id).len() + self.accumulators.text_bytes(*id);
-            full
-        });
-        &ids[..full.unwrap_or(ids.len().min(CHUNK_ROWS))]
+        chunk(ids, |id| self.groups.key(id).len() + self.accumulators.text_bytes(id))
     }
 
     /// Adds the groups of `other`. `ids` is used for those that they have here.

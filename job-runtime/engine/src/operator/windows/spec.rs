@@ -1,6 +1,8 @@
 //! A checked window aggregate of a plan.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
@@ -10,7 +12,9 @@ use freshet_plan::{Column, DataType, WindowAggregate};
 use super::panes::Panes;
 use crate::EngineError;
 use crate::accumulate::{AccumulateError, AggregateSpec};
-use crate::group::key::{can_group, decode_columns};
+use crate::group::key::decode_columns;
+use crate::operator::{LateGroups, grouping};
+use crate::repartition::PartialColumns;
 use crate::types::arrow_schema;
 
 /// The version of the state's encoding that this runtime writes and reads.
@@ -52,12 +56,7 @@ impl<W> WindowSpec<W> {
                 plan.state_version
             )));
         }
-        if plan.group.len() != plan.group_columns.len() {
-            return Err(refuse(format!("{} grouping columns, {} types", plan.group.len(), plan.group_columns.len())));
-        }
-        if let Some(column) = plan.group_columns.iter().find(|column| !can_group(&column.data_type)) {
-            return Err(refuse(format!("column `{}` is {}, which can't be grouped by", column.name, column.data_type)));
-        }
+        grouping::check_columns(&plan.group, &plan.group_columns).map_err(refuse)?;
         Ok(Self {
             id: plan.id.clone(),
             panes: panes.map_err(refuse)?,
@@ -74,22 +73,12 @@ impl<W> WindowSpec<W> {
     /// # Errors
     /// [`EngineError::Plan`] when they don't.
     pub fn check_input(&self, input: &[Column]) -> Result<(), EngineError> {
-        let refuse = |why: String| Err(EngineError::Plan(format!("operator {}: {why}", self.id)));
-        for (position, wanted) in self.group.iter().zip(&self.group_columns) {
-            if input.get(*position).map(|column| &column.data_type) != Some(&wanted.data_type) {
-                return refuse(format!("column {position} of its rows is not `{}` {}", wanted.name, wanted.data_type));
-            }
-        }
+        let refuse = |why: String| EngineError::Plan(format!("operator {}: {why}", self.id));
+        grouping::check_input(input, &self.group, &self.group_columns, &self.aggregates).map_err(refuse)?;
         match input.get(self.time_column).map(|column| &column.data_type) {
-            Some(DataType::Timestamp(_) | DataType::TimestampLtz(_)) => {}
-            other => return refuse(format!("its time column {} is {other:?}, not a timestamp", self.time_column)),
+            Some(DataType::Timestamp(_) | DataType::TimestampLtz(_)) => Ok(()),
+            other => Err(refuse(format!("its time column {} is {other:?}, not a timestamp", self.time_column))),
         }
-        for aggregate in &self.aggregates {
-            if [aggregate.argument, aggregate.filter].into_iter().flatten().any(|at| at >= input.len()) {
-                return refuse(format!("aggregate `{}` reads a column that is not there", aggregate.name));
-            }
-        }
-        Ok(())
     }
 
     /// The times that assign rows to windows, ms since the Unix epoch.
@@ -116,6 +105,31 @@ impl<W> WindowSpec<W> {
     ) -> Result<Vec<ArrayRef>, EngineError> {
         decode_columns(&self.group_columns, keys)
             .map_err(|detail| EngineError::State { operator: self.id.clone(), detail })
+    }
+
+    /// What is told of the partial aggregates at `rows` that are late, of windows with these starts and ends.
+    ///
+    /// # Errors
+    /// A key that is damaged.
+    pub fn late_groups(
+        &self,
+        partials: &PartialColumns<'_>,
+        rows: &[usize],
+        starts: Vec<i64>,
+        ends: Vec<i64>,
+    ) -> Result<LateGroups, EngineError> {
+        let mut columns = self.group_columns.clone();
+        columns.push(Column::required("window_start", DataType::Timestamp(3)));
+        columns.push(Column::required("window_end", DataType::Timestamp(3)));
+        let keys: Vec<&[u8]> = rows.iter().map(|row| partials.key.value(*row)).collect();
+        let mut arrays = self.group_arrays(keys.into_iter())?;
+        arrays.extend([starts, ends].map(|times| Arc::new(TimestampMillisecondArray::from(times)) as ArrayRef));
+        Ok(LateGroups {
+            rows: RecordBatch::try_new(arrow_schema(&columns), arrays)
+                .map_err(|error| EngineError::Plan(format!("operator {}: {error}", self.id)))?,
+            columns,
+            records: rows.iter().map(|row| partials.records.value(*row).unsigned_abs()).collect(),
+        })
     }
 
     pub fn failed(&self, error: &AccumulateError) -> EngineError {
