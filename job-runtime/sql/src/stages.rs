@@ -153,17 +153,38 @@ struct Line {
 }
 
 impl Line {
-    /// Goes on behind an internal topic.
-    fn cut(&mut self, output: Output, operator: String, columns: Vec<Column>) {
+    /// Goes on behind the internal topic of `operator`, to which rows of `columns` are sent, placed by the first `keys`.
+    fn cut(&mut self, operator: &str, keys: usize, columns: Vec<Column>) {
+        let output = Output::Repartition {
+            operator: operator.to_owned(),
+            key: (0..keys).collect(),
+            columns: columns.clone(),
+            format_version: INTERNAL_FORMAT_VERSION,
+        };
         let input = Input::Repartition(RepartitionSource {
-            operator: operator.clone(),
-            from_stage: std::mem::replace(&mut self.id, operator.clone()),
+            operator: operator.to_owned(),
+            from_stage: std::mem::replace(&mut self.id, operator.to_owned()),
             columns,
             format_version: INTERNAL_FORMAT_VERSION,
         });
-        let before = self.stage.replace(Stage { id: operator, input, chains: Vec::new() });
+        let before = self.stage.replace(Stage { id: operator.to_owned(), input, chains: Vec::new() });
         self.done.push((before, std::mem::take(&mut self.steps), output));
     }
+}
+
+/// Keeps the rows for which a relation's conditions hold.
+fn filter(relation: &Relation, layout: &Layout, schema: &DFSchema, line: &mut Line) -> Result<(), String> {
+    for filter in &relation.filters {
+        line.steps.push(Step::Filter { predicate: layout.convert(&filter.expr, schema)? });
+    }
+    Ok(())
+}
+
+/// Keys as columns.
+fn key_columns(keys: &[Key]) -> Vec<Column> {
+    let column =
+        |key: &Key| Column { name: key.text.clone(), data_type: key.data_type.clone(), required: !key.value.nullable };
+    keys.iter().map(column).collect()
 }
 
 struct Builder<'a> {
@@ -186,12 +207,11 @@ struct Grouped {
 impl Builder<'_> {
     /// The chain in the source's stage, and the stages that go on behind it.
     fn build(&self, ids: &mut Ids, stage: &str) -> Result<(Chain, Vec<Stage>), String> {
-        if let Some(updating) = self.updating(ids, stage)? {
-            return Ok(updating);
-        }
         let mut line = Line { done: Vec::new(), stage: None, id: stage.to_owned(), steps: Vec::new() };
-        let (layout, schema) = self.rows(&self.statement.relation, ids, &mut line)?;
-        line.steps.push(self.outputs(&layout, &schema)?);
+        if !self.updating(ids, &mut line)? {
+            let (layout, schema) = self.rows(&self.statement.relation, ids, &mut line)?;
+            line.steps.push(self.outputs(&layout, &schema)?);
+        }
         line.done.push((line.stage.take(), line.steps, self.topic()));
         let mut pieces = line.done.into_iter();
         let (_, steps, output) = pieces.next().ok_or("a statement without steps")?;
@@ -202,26 +222,22 @@ impl Builder<'_> {
         Ok((first, behind.collect()))
     }
 
-    /// The same of a statement whose result changes, or numbers rows; nothing of any other.
-    fn updating(&self, ids: &mut Ids, stage: &str) -> Result<Option<(Chain, Vec<Stage>)>, String> {
+    /// Plans a statement whose result changes, or numbers rows, and says that it is one; nothing of any other.
+    fn updating(&self, ids: &mut Ids, line: &mut Line) -> Result<bool, String> {
         let relation = &self.statement.relation;
         let emits = self.statement.emits(self.table);
         if relation.ranking.is_none() && (relation.grouping.is_none() || emits.is_none()) {
-            return Ok(None);
+            return Ok(false);
         }
         let schema = schema(&relation.base)?;
-        let mut line = Line { done: Vec::new(), stage: None, id: stage.to_owned(), steps: Vec::new() };
-        let layout = self.pruned_source(relation, &mut line);
-        for filter in &relation.filters {
-            line.steps.push(Step::Filter { predicate: layout.convert(&filter.expr, &schema)? });
+        let layout = self.pruned_source(relation, line);
+        filter(relation, &layout, &schema, line)?;
+        match (&relation.ranking, &relation.grouping, emits) {
+            (Some(ranking), _, _) => self.rank(ranking, ids, line, &layout, &schema)?,
+            (None, Some(grouping), Some(emits)) => self.group(grouping, emits, ids, line, (&layout, &schema))?,
+            _ => return Ok(false),
         }
-        let before = (line.steps, &layout, &schema);
-        let (chain, behind) = match (&relation.ranking, &relation.grouping, emits) {
-            (Some(ranking), _, _) => self.rank(ranking, ids, stage, before)?,
-            (None, Some(grouping), Some(emits)) => self.group(grouping, emits, ids, stage, before)?,
-            _ => return Ok(None),
-        };
-        Ok(Some((chain, behind.into_iter().collect())))
+        Ok(true)
     }
 
     /// Plans the rows that a relation's columns are over: the topic's, or groups. Gives their layout and their types.
@@ -231,9 +247,7 @@ impl Builder<'_> {
             Some(inner) => self.below(&inner.relation, ids, line)?,
             None => self.pruned_source(relation, line),
         };
-        for filter in &relation.filters {
-            line.steps.push(Step::Filter { predicate: layout.convert(&filter.expr, &schema)? });
-        }
+        filter(relation, &layout, &schema, line)?;
         let Some(grouping) = &relation.grouping else { return Ok((layout, schema)) };
         let by_topic_key = relation.below.is_none() && self.is_by_topic_key(grouping);
         let id = ids.aggregation(self.statement, relation, grouping, (self.table, self.sink), by_topic_key)?;
@@ -241,15 +255,8 @@ impl Builder<'_> {
         if by_topic_key {
             line.steps.push(Step::WindowAggregate(aggregate.clone()));
         } else {
-            let columns = internal_columns(&aggregate);
             line.steps.push(Step::WindowCombine(aggregate.clone()));
-            let output = Output::Repartition {
-                operator: aggregate.id.clone(),
-                key: (0..grouping.keys.len()).collect(),
-                columns: columns.clone(),
-                format_version: INTERNAL_FORMAT_VERSION,
-            };
-            line.cut(output, aggregate.id.clone(), columns);
+            line.cut(&aggregate.id, grouping.keys.len(), internal_columns(&aggregate));
             line.steps.push(Step::WindowMerge(aggregate.clone()));
         }
         self.after(relation, grouping, &aggregate, &mut line.steps)
@@ -375,15 +382,7 @@ impl Builder<'_> {
             at.map(|at| positions[at]).ok_or_else(|| format!("{wanted} is not computed"))
         };
         let group = grouping.keys.iter().map(|key| position(&key.value.expr)).collect::<Result<_, _>>()?;
-        let group_columns = grouping
-            .keys
-            .iter()
-            .map(|key| Column {
-                name: key.text.clone(),
-                data_type: key.data_type.clone(),
-                required: !key.value.nullable,
-            })
-            .collect();
+        let group_columns = key_columns(&grouping.keys);
         let aggregates = grouping.aggregates.iter().map(|call| {
             Ok::<_, String>(Aggregate {
                 name: call.text.clone(),

@@ -3,24 +3,22 @@
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr as DfExpr, ExprSchemable};
 use freshet_plan::rank::RANK_STATE_VERSION;
-use freshet_plan::{
-    Chain, Changes, Column, DataType, Emits, Input, OrderBy, Output, Rank, RepartitionSource, Stage, Step,
-};
+use freshet_plan::{Changes, Column, DataType, Emits, OrderBy, Rank, Step};
 
-use super::{Builder, INTERNAL_FORMAT_VERSION, Layout, projected, schema};
+use super::{Builder, Layout, Line, key_columns, projected, schema};
 use crate::ids::Ids;
 use crate::ranking::{ROW_NUMBER, Ranking, kept, leaves, over_kept};
 
 impl Builder<'_> {
-    /// The chain in the source's stage, and the stage that merges its keys, if there is one. `steps` are those before
-    /// the ranking, whose rows are of `layout`.
+    /// Goes on with a ranking, and with what the statement does behind it. The rows before it are of `layout`.
     pub(super) fn rank(
         &self,
         ranking: &Ranking,
         ids: &mut Ids,
-        stage: &str,
-        (mut steps, layout, input): (Vec<Step>, &Layout, &DFSchema),
-    ) -> Result<(Chain, Option<Stage>), String> {
+        line: &mut Line,
+        layout: &Layout,
+        input: &DFSchema,
+    ) -> Result<(), String> {
         let relation = &self.statement.relation;
         let limit = ranking.limit.ok_or("ROW_NUMBER without a bound")?;
         let emits = match ranking.emits(self.table, !relation.having.is_empty()) {
@@ -66,15 +64,7 @@ impl Builder<'_> {
         let rank = Rank {
             id,
             partition: ranking.keys.iter().map(|key| position(&key.value.expr)).collect::<Result<_, _>>()?,
-            partition_columns: ranking
-                .keys
-                .iter()
-                .map(|key| Column {
-                    name: key.text.clone(),
-                    data_type: key.data_type.clone(),
-                    required: !key.value.nullable,
-                })
-                .collect(),
+            partition_columns: key_columns(&ranking.keys),
             order: order.collect::<Result<_, _>>()?,
             limit,
             kept: leaves.iter().map(position).collect::<Result<_, _>>()?,
@@ -84,30 +74,15 @@ impl Builder<'_> {
             state_ttl_ms: self.options.state_ttl_ms,
             state_version: RANK_STATE_VERSION,
         };
-        steps.push(Step::Project { columns });
+        line.steps.push(Step::Project { columns });
         if by_topic_key {
-            steps.push(Step::Rank(rank.clone()));
-            self.after_rank(&rank, &leaves, &mut steps)?;
-            return Ok((self.chain(steps, self.topic()), None));
+            line.steps.push(Step::Rank(rank.clone()));
+        } else {
+            line.steps.push(Step::RankCombine(rank.clone()));
+            line.cut(&rank.id, rank.partition.len(), internal_columns(&rank));
+            line.steps.push(Step::RankMerge(rank.clone()));
         }
-        let (operator, columns) = (rank.id.clone(), internal_columns(&rank));
-        steps.push(Step::RankCombine(rank.clone()));
-        let output = Output::Repartition {
-            operator: operator.clone(),
-            key: (0..rank.partition.len()).collect(),
-            columns: columns.clone(),
-            format_version: INTERNAL_FORMAT_VERSION,
-        };
-        let mut merging = vec![Step::RankMerge(rank.clone())];
-        self.after_rank(&rank, &leaves, &mut merging)?;
-        let input = Input::Repartition(RepartitionSource {
-            operator: operator.clone(),
-            from_stage: stage.to_owned(),
-            columns,
-            format_version: INTERNAL_FORMAT_VERSION,
-        });
-        let second = Stage { id: operator, input, chains: vec![self.chain(merging, self.topic())] };
-        Ok((self.chain(steps, output), Some(second)))
+        self.after_rank(&rank, &leaves, &mut line.steps)
     }
 
     /// The conditions behind the bound and the projection onto the sink.

@@ -2,28 +2,27 @@
 
 use datafusion_common::DFSchema;
 use freshet_plan::changelog::GROUP_STATE_VERSION;
-use freshet_plan::{Chain, Column, DataType, Emits, GroupAggregate, Input, Output, RepartitionSource, Stage, Step};
+use freshet_plan::{Column, DataType, Emits, GroupAggregate, Step};
 
-use super::{Builder, Grouped, INTERNAL_FORMAT_VERSION, Layout, schema};
+use super::{Builder, Grouped, Layout, Line, schema};
 use crate::aggregate::Grouping;
 use crate::ids::Ids;
 
 impl Builder<'_> {
-    /// The chain in the source's stage, and the stage that merges its groups, if there is one. `steps` are those before
-    /// the grouping, whose rows are of `layout`.
+    /// Goes on with a grouping, and with what the statement does behind it. The rows before it are of `layout`.
     pub(super) fn group(
         &self,
         grouping: &Grouping,
         emits: Emits,
         ids: &mut Ids,
-        stage: &str,
-        (mut steps, layout, input): (Vec<Step>, &Layout, &DFSchema),
-    ) -> Result<(Chain, Option<Stage>), String> {
+        line: &mut Line,
+        (layout, input): (&Layout, &DFSchema),
+    ) -> Result<(), String> {
         let by_topic_key = self.is_by_topic_key(grouping);
         let id =
             ids.aggregation(self.statement, &self.statement.relation, grouping, (self.table, self.sink), by_topic_key)?;
         let Grouped { group, group_columns, aggregates, .. } =
-            self.grouped(None, grouping, &mut steps, layout, input)?;
+            self.grouped(None, grouping, &mut line.steps, layout, input)?;
         let state_ttl_ms = self.options.state_ttl_ms;
         let aggregate = GroupAggregate {
             id,
@@ -35,29 +34,13 @@ impl Builder<'_> {
             state_version: GROUP_STATE_VERSION,
         };
         if by_topic_key {
-            steps.push(Step::GroupAggregate(aggregate.clone()));
-            self.after_group(grouping, &aggregate, &mut steps)?;
-            return Ok((self.chain(steps, self.topic()), None));
+            line.steps.push(Step::GroupAggregate(aggregate.clone()));
+        } else {
+            line.steps.push(Step::GroupCombine(aggregate.clone()));
+            line.cut(&aggregate.id, grouping.keys.len(), internal_columns(&aggregate));
+            line.steps.push(Step::GroupMerge(aggregate.clone()));
         }
-        let columns = internal_columns(&aggregate);
-        let operator = aggregate.id.clone();
-        steps.push(Step::GroupCombine(aggregate.clone()));
-        let output = Output::Repartition {
-            operator: operator.clone(),
-            key: (0..grouping.keys.len()).collect(),
-            columns: columns.clone(),
-            format_version: INTERNAL_FORMAT_VERSION,
-        };
-        let mut merging = vec![Step::GroupMerge(aggregate.clone())];
-        self.after_group(grouping, &aggregate, &mut merging)?;
-        let input = Input::Repartition(RepartitionSource {
-            operator: operator.clone(),
-            from_stage: stage.to_owned(),
-            columns,
-            format_version: INTERNAL_FORMAT_VERSION,
-        });
-        let second = Stage { id: operator, input, chains: vec![self.chain(merging, self.topic())] };
-        Ok((self.chain(steps, output), Some(second)))
+        self.after_group(grouping, &aggregate, &mut line.steps)
     }
 
     /// HAVING and the projection onto the sink.
