@@ -116,12 +116,13 @@ fn hopping() -> freshet_plan::WindowAggregate {
     freshet_plan::WindowAggregate { window, ..window_aggregate(&[ACCOUNT], many_aggregates()) }
 }
 
-#[test]
-fn state_rows_and_internal_records_of_panes() {
+/// The rows of state of one stage that aggregates `sample`, which a restored task goes on from, and the internal records
+/// of two.
+fn rows_and_records(aggregate: &freshet_plan::WindowAggregate, sample: &[Payment]) -> String {
     let context_of_one = context(1, 1);
-    let program_of_one = program(&one_stage(hopping()), 0, &context_of_one);
+    let program_of_one = program(&one_stage(aggregate.clone()), 0, &context_of_one);
     let mut driven = Driven::new(&program_of_one, 0, &context_of_one);
-    driven.task.process(&payments(0, &sample_of_panes()), 0, &mut driven.out).expect("good records");
+    driven.task.process(&payments(0, sample), 0, &mut driven.out).expect("good records");
     driven.commit();
     let mut found = String::new();
     for ((operator, key), value) in &driven.stored.rows {
@@ -129,20 +130,26 @@ fn state_rows_and_internal_records_of_panes() {
     }
     let mut restored = driven.stored.restore(program_of_one.task(0));
     assert_eq!(restored.stats().state_keys, driven.task.stats().state_keys);
-    let (mut again, last) = (outgoing(&context_of_one), payments(6, &[Payment::new("b", 1, 100)]));
+    let (mut again, last) = (outgoing(&context_of_one), payments(sample.len() as i64, &[Payment::new("b", 1, 100)]));
     restored.process(&last, 0, &mut again).expect("good records");
     driven.task.process(&last, 0, &mut driven.out).expect("good records");
     assert_eq!(written(&again), written(&driven.out));
     assert!(!written(&again).is_empty());
 
     let context = context(1, 2);
-    let plan = two_stages(hopping());
+    let plan = two_stages(aggregate.clone());
     let mut upstream = Driven::new(&program(&plan, 0, &context), 0, &context);
-    upstream.task.process(&payments(0, &sample_of_panes()), 0, &mut upstream.out).expect("good records");
+    upstream.task.process(&payments(0, sample), 0, &mut upstream.out).expect("good records");
     upstream.commit();
     for record in &upstream.committed {
         found += &format!("record {} {} {}\n", record.partition, record.timestamp_ms, hex(&record.value));
     }
+    found
+}
+
+#[test]
+fn state_rows_and_internal_records_of_panes() {
+    let found = rows_and_records(&hopping(), &sample_of_panes());
     assert_golden("panes.txt", include_str!("golden/panes.txt"), &found);
 }
 
@@ -167,31 +174,7 @@ fn in_sessions() -> freshet_plan::WindowAggregate {
 
 #[test]
 fn state_rows_and_internal_records_of_sessions() {
-    let context_of_one = context(1, 1);
-    let program_of_one = program(&one_stage(in_sessions()), 0, &context_of_one);
-    let mut driven = Driven::new(&program_of_one, 0, &context_of_one);
-    driven.task.process(&payments(0, &sample_of_sessions()), 0, &mut driven.out).expect("good records");
-    driven.commit();
-    let mut found = String::new();
-    for ((operator, key), value) in &driven.stored.rows {
-        found += &format!("{operator} {} {}\n", hex(key), hex(value));
-    }
-    let mut restored = driven.stored.restore(program_of_one.task(0));
-    assert_eq!(restored.stats().state_keys, driven.task.stats().state_keys);
-    let (mut again, last) = (outgoing(&context_of_one), payments(8, &[Payment::new("b", 1, 100)]));
-    restored.process(&last, 0, &mut again).expect("good records");
-    driven.task.process(&last, 0, &mut driven.out).expect("good records");
-    assert_eq!(written(&again), written(&driven.out));
-    assert!(!written(&again).is_empty());
-
-    let context = context(1, 2);
-    let plan = two_stages(in_sessions());
-    let mut upstream = Driven::new(&program(&plan, 0, &context), 0, &context);
-    upstream.task.process(&payments(0, &sample_of_sessions()), 0, &mut upstream.out).expect("good records");
-    upstream.commit();
-    for record in &upstream.committed {
-        found += &format!("record {} {} {}\n", record.partition, record.timestamp_ms, hex(&record.value));
-    }
+    let found = rows_and_records(&in_sessions(), &sample_of_sessions());
     assert_golden("sessions.txt", include_str!("golden/sessions.txt"), &found);
 }
 

@@ -289,6 +289,25 @@ fn a_checkpoint_costs_what_was_touched() {
 }
 
 #[test]
+fn distinct_values_never_outgrow_a_record() {
+    let distinct = Aggregate { distinct: true, ..aggregate("n", AggregateFunction::Count, Some(ACCOUNT)) };
+    let group = GroupAggregate {
+        group: vec![GOOD],
+        group_columns: vec![columns()[GOOD].clone()],
+        ..group_by(vec![distinct], Emits::Latest)
+    };
+    let input: Vec<Payment> =
+        (0..20_000).map(|n| Payment::new(&format!("a rather long account number {n:>40}"), 1, 1)).collect();
+    let mut plan = two(&group, &[]);
+    let Output::Repartition { key, .. } = &mut plan.stages[0].chains[0].output else { panic!("a repartition topic") };
+    key.pop();
+    let mut stages = Stages::new(&plan, vec![input, vec![], vec![]]);
+    stages.read(0, 20_000, 20_000, false);
+    let largest = stages.topic.iter().flatten().map(Vec::len).max();
+    assert!(largest < Some(1_000_000), "{largest:?} bytes in one record");
+}
+
+#[test]
 fn ids_of_forgotten_groups_are_given_out_anew() {
     let context = context(1, 1);
     let group = GroupAggregate { state_ttl_ms: Some(100), ..group_by(sums(), Emits::Latest) };

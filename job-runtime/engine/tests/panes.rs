@@ -58,38 +58,19 @@ fn plan(window: Window) -> Plan {
     one_stage(aggregate_over(window))
 }
 
-fn sorted(mut rows: Vec<String>) -> Vec<String> {
-    rows.sort();
-    rows
-}
-
-/// The end of a result's window, as it stands in the JSON.
-fn end_of(row: &str) -> String {
-    let value: serde_json::Value = serde_json::from_str(row).expect("JSON");
-    value["window_end"].as_str().expect("a time").to_owned()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     /// However records are cut into batches, the output is the recount; the same rows in the same order.
     #[test]
     fn results_do_not_depend_on_batches(window in windows(), payments in stream(), size in 1..50_usize) {
-        let context = context(1, 1);
-        let program = program(&plan(window), 0, &context);
-        let run = |size: usize| {
-            let mut driven = Driven::new(&program, 0, &context);
-            for (at, chunk) in payments.chunks(size).enumerate() {
-                driven.task.process(&common::payments((at * size) as i64, chunk), 0, &mut driven.out).expect("good records");
-            }
-            (results(&written(&driven.out)), driven.task.stats().late)
-        };
-        let (found, found_late) = run(size);
+        let plan = plan(window);
+        let (found, found_late) = in_batches(&plan, &payments, size);
         let (expected, late) = recount(&payments, holding(window));
         prop_assert_eq!(found_late, late);
         let ends: Vec<String> = found.iter().map(|row| end_of(row)).collect();
         prop_assert!(ends.is_sorted(), "windows fire in the order of their ends: {:?}", ends);
-        prop_assert_eq!(&run(payments.len().max(1)).0, &found);
+        prop_assert_eq!(&in_batches(&plan, &payments, payments.len().max(1)).0, &found);
         prop_assert_eq!(sorted(found), sorted(expected));
     }
 

@@ -22,38 +22,19 @@ fn gaps() -> impl Strategy<Value = i64> {
     prop_oneof![Just(1), Just(2), Just(3), Just(5), Just(8), Just(20), Just(100)]
 }
 
-fn sorted(mut rows: Vec<String>) -> Vec<String> {
-    rows.sort();
-    rows
-}
-
-/// The end of a result's session, as it stands in the JSON.
-fn end_of(row: &str) -> String {
-    let value: serde_json::Value = serde_json::from_str(row).expect("JSON");
-    value["window_end"].as_str().expect("a time").to_owned()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     /// However records are cut into batches, the output is the recount; the same rows in the same order.
     #[test]
     fn results_do_not_depend_on_batches(gap in gaps(), payments in stream(), size in 1..50_usize) {
-        let context = context(1, 1);
-        let program = program(&plan(gap), 0, &context);
-        let run = |size: usize| {
-            let mut driven = Driven::new(&program, 0, &context);
-            for (at, chunk) in payments.chunks(size).enumerate() {
-                driven.task.process(&common::payments((at * size) as i64, chunk), 0, &mut driven.out).expect("good records");
-            }
-            (results(&written(&driven.out)), driven.task.stats().late)
-        };
-        let (found, found_late) = run(size);
+        let plan = plan(gap);
+        let (found, found_late) = in_batches(&plan, &payments, size);
         let (expected, late) = recount_sessions(std::slice::from_ref(&payments), gap, i64::MAX);
         prop_assert_eq!(found_late, late);
         let ends: Vec<String> = found.iter().map(|row| end_of(row)).collect();
         prop_assert!(ends.is_sorted(), "sessions go out in the order of their ends: {:?}", ends);
-        prop_assert_eq!(&run(payments.len().max(1)).0, &found);
+        prop_assert_eq!(&in_batches(&plan, &payments, payments.len().max(1)).0, &found);
         prop_assert_eq!(sorted(found), sorted(expected));
     }
 

@@ -145,23 +145,32 @@ fn many_rows_share_an_internal_record() {
     assert_eq!(stages.topic.iter().flatten().count(), 2 + 2, "one record of rows and one mark a partition");
 }
 
+/// However many records are read at once.
 #[test]
 fn distinct_values_never_outgrow_a_record() {
     let distinct =
         freshet_plan::Aggregate { distinct: true, ..aggregate("n", AggregateFunction::Count, Some(ACCOUNT)) };
-    let plan = two_stages(window_aggregate(&[], vec![distinct]));
-    let mut input: Vec<Payment> =
-        (0..20_000).map(|n| Payment::new(&format!("a rather long account number {n:>40}"), 1, 1)).collect();
-    input.push(Payment::new("end", 1, 10_000));
-    let mut stages = Stages::new(&plan, vec![input, vec![], vec![]]);
-    stages.input =
-        vec![std::mem::take(&mut stages.input[0]), with_end(vec![vec![]]).remove(0), with_end(vec![vec![]]).remove(0)];
-    stages.read(0, 30_000, 1_000, false);
-    let largest = stages.topic.iter().flatten().map(Vec::len).max();
-    assert!(largest < Some(1_000_000), "{largest:?} bytes in one record");
-    stages.finish();
-    let results = stages.results();
-    assert!(results[0].ends_with("\"n\":20000}"), "{results:?}");
+    let tumbling = window_aggregate(&[], vec![distinct]);
+    let session = freshet_plan::Window::Session { gap_ms: SIZE_MS };
+    let sessions = freshet_plan::WindowAggregate { window: session, ..tumbling.clone() };
+    for (aggregate, at_once) in [(&tumbling, 1_000), (&tumbling, 30_000), (&sessions, 1_000), (&sessions, 30_000)] {
+        let plan = two_stages(aggregate.clone());
+        let mut input: Vec<Payment> =
+            (0..20_000).map(|n| Payment::new(&format!("a rather long account number {n:>40}"), 1, 1)).collect();
+        input.push(Payment::new("end", 1, 10_000));
+        let mut stages = Stages::new(&plan, vec![input, vec![], vec![]]);
+        stages.input = vec![
+            std::mem::take(&mut stages.input[0]),
+            with_end(vec![vec![]]).remove(0),
+            with_end(vec![vec![]]).remove(0),
+        ];
+        stages.read(0, 30_000, at_once, false);
+        let largest = stages.topic.iter().flatten().map(Vec::len).max();
+        assert!(largest < Some(1_000_000), "{largest:?} bytes in one record");
+        stages.finish();
+        let results = stages.results();
+        assert!(results[0].ends_with("\"n\":20000}"), "{results:?}");
+    }
 }
 
 /// Windows that overlap say in which of them rows count; others don't, and neither takes the other's records.

@@ -76,6 +76,29 @@ pub fn many_aggregates() -> Vec<Aggregate> {
     ]
 }
 
+pub fn sorted(mut rows: Vec<String>) -> Vec<String> {
+    rows.sort();
+    rows
+}
+
+/// The end of a result's window, as it stands in the JSON.
+pub fn end_of(row: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(row).expect("JSON");
+    value["window_end"].as_str().expect("a time").to_owned()
+}
+
+/// What comes out of a stage of one task that is fed with `payments`, `size` at a time, and how many were late.
+pub fn in_batches(plan: &Plan, payments: &[Payment], size: usize) -> (Vec<String>, u64) {
+    let context = context(1, 1);
+    let program = program(plan, 0, &context);
+    let mut driven = Driven::new(&program, 0, &context);
+    for (at, chunk) in payments.chunks(size).enumerate() {
+        let batch = self::payments((at * size) as i64, chunk);
+        driven.task.process(&batch, 0, &mut driven.out).expect("good records");
+    }
+    (recount::results(&written(&driven.out)), driven.task.stats().late)
+}
+
 pub fn window_aggregate(group: &[usize], aggregates: Vec<Aggregate>) -> WindowAggregate {
     WindowAggregate {
         id: OPERATOR.to_owned(),
