@@ -6,6 +6,7 @@
 mod restore;
 mod retire;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use freshet_state::TaskId;
 use freshet_state::generation::{Generation, Retired};
 use freshet_state::lineage::{Lineage, Owner};
 use freshet_state::run_policy::{BadRecords, LateRecords, RunPolicy};
-use freshet_state::store::{MemoryStore, Store};
+use freshet_state::store::{FaultyStore, MemoryStore, Outcome, Store, StoreFault};
 
 const COPY: &str = "INSERT INTO copies SELECT account, amount FROM payments;";
 const REFUNDS: &str = "INSERT INTO copies SELECT account, amount FROM refunds;";
@@ -84,6 +85,16 @@ impl World {
 
     fn store(&self) -> Rc<dyn Store> {
         Rc::new(self.objects.clone())
+    }
+
+    /// The store, of which the operation after `n` others and all behind it come out as `outcome` says.
+    fn store_that_fails_after(&self, n: u32, outcome: Outcome) -> Rc<dyn Store> {
+        let left = Cell::new(n);
+        Rc::new(FaultyStore::new(self.objects.clone(), Rc::clone(&self.env), move |_, _| {
+            let works = left.get() > 0;
+            left.set(left.get().saturating_sub(1));
+            StoreFault { outcome: if works { Outcome::Works } else { outcome }, ..StoreFault::NONE }
+        }))
     }
 
     fn spec(&self, sql: &[&str]) -> JobSpec {

@@ -1,13 +1,9 @@
 //! Where state comes from: `restoreFrom`, asked once for each resource and nonce.
 
-use std::cell::Cell;
-
+use super::*;
 use freshet_state::generation::GenerationLog;
 use freshet_state::lineage::{Asked, RestoreFrom, all_records, ended};
 use freshet_state::paths::lineage_prefix;
-use freshet_state::store::{FaultyStore, Outcome, StoreFault};
-
-use super::*;
 
 const ROOT: &str = "shop/fraud/";
 const WANTED: Wanted = Wanted { slots: 2, accept_dropped_state: false };
@@ -112,14 +108,7 @@ fn beginning_anew_may_be_interrupted_anywhere() {
         let done = run(async {
             let spec = world.spec(&[COPY]);
             world.hand_out(&[COPY]).await;
-            let left = Rc::new(Cell::new(n));
-            let counting = Rc::clone(&left);
-            let store: Rc<dyn Store> =
-                Rc::new(FaultyStore::new(world.objects.clone(), Rc::clone(&world.env), move |_, _| {
-                    let works = counting.get() > 0;
-                    counting.set(counting.get().saturating_sub(1));
-                    StoreFault { outcome: if works { Outcome::Works } else { outcome }, ..StoreFault::NONE }
-                }));
+            let store = world.store_that_fails_after(n, outcome);
             let again = asked("job-2", 1, "");
             let interrupted = world.ask_of(store, &spec, &again, &RestoreFrom::Nothing).await;
             world.lineages().await;

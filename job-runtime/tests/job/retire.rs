@@ -1,9 +1,5 @@
 //! The end of a job with its state.
 
-use std::cell::Cell;
-
-use freshet_state::store::{FaultyStore, Outcome, StoreFault};
-
 use super::*;
 
 #[test]
@@ -49,14 +45,7 @@ fn retiring_may_be_interrupted_anywhere() {
             world.hand_out(&[COPY, BY_MERCHANT]).await;
             let lineage = world.open(&world.spec(&[COPY])).await;
             let owner = world.spec(&[COPY]).owner;
-            let left = Rc::new(Cell::new(n));
-            let counting = Rc::clone(&left);
-            let store: Rc<dyn Store> =
-                Rc::new(FaultyStore::new(world.objects.clone(), Rc::clone(&world.env), move |_, _| {
-                    let works = counting.get() > 0;
-                    counting.set(counting.get().saturating_sub(1));
-                    StoreFault { outcome: if works { Outcome::Works } else { outcome }, ..StoreFault::NONE }
-                }));
+            let store = world.store_that_fails_after(n, outcome);
             let interrupted = job::retire(&owner, store, &world.log, &world.env).await;
             // Whoever looks meanwhile never goes on in the lineage that is ending, once its tombstone stands.
             let generations = lineage.generations();

@@ -6,6 +6,7 @@
 //!
 //! `job-runtime/tests/sql/postgres` records the results anew, and compares over other seeds; it needs Postgres.
 
+mod bids;
 #[allow(dead_code, reason = "examples/sql_against_postgres.rs uses the rest")]
 mod events;
 mod functions;

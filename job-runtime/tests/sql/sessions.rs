@@ -2,31 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use freshet_plan::EventTime;
-use freshet_sql::{Catalog, PlanOptions, Table};
-
-use crate::events::{columns, table};
-use crate::run::{Manner, SOURCE_PARTITIONS, run};
-
-const MINUTE: i64 = 60_000;
-
-/// When (in seconds), who, how much; out of order by up to two minutes.
-const BIDS: [(i64, &str, i64); 14] = [
-    (65, "ann", 4),
-    (190, "bob", 2),
-    (70, "bob", 7),
-    (299, "ann", 1),
-    (300, "ann", 5),
-    (301, "cyd", 3),
-    (599, "bob", 9),
-    (600, "bob", 2),
-    (480, "ann", 6),
-    (1_203, "cyd", 8),
-    (1_799, "ann", 2),
-    (1_800, "ann", 1),
-    (3_599, "bob", 5),
-    (3_600, "bob", 4),
-];
+use crate::bids::{BIDS, Bid, MINUTE, SECOND, iso, results, sorted};
 
 /// How sessions with a gap of so many minutes are called.
 const FORMS: [(&str, i64); 7] = [
@@ -48,34 +24,11 @@ const FORMS: [(&str, i64); 7] = [
 const OUT: &str =
     "who STRING, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3), n BIGINT, total BIGINT, different BIGINT";
 
-fn catalog(key_trusted: bool) -> Catalog {
-    let event_time =
-        EventTime { column: "bidtime".to_owned(), max_out_of_orderness_ms: 2 * MINUTE, idle_timeout_ms: None };
-    let bids = Table {
-        key: vec!["who".to_owned()],
-        key_trusted,
-        event_time: Some(event_time),
-        ..table("bids", columns("who STRING, price BIGINT, bidtime TIMESTAMP(3)"), SOURCE_PARTITIONS)
-    };
-    Catalog { tables: vec![bids, table("out", columns(OUT), SOURCE_PARTITIONS)] }
-}
-
-fn iso(ms: i64) -> String {
-    let time = chrono::DateTime::from_timestamp_millis(ms).expect("a time").naive_utc();
-    time.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
-}
-
-fn sorted(rows: impl Iterator<Item = serde_json::Value>) -> Vec<String> {
-    let mut rows: Vec<String> = rows.map(|row| row.to_string()).collect();
-    rows.sort();
-    rows
-}
-
 /// The results over `bids`, as records.
-fn recount(bids: &[(i64, &str, i64)], gap: i64) -> Vec<String> {
+fn recount(bids: &[Bid], gap: i64) -> Vec<String> {
     let mut by_who: BTreeMap<&str, Vec<(i64, i64)>> = BTreeMap::new();
     for (seconds, who, price) in bids {
-        by_who.entry(who).or_default().push((seconds * 1_000, *price));
+        by_who.entry(who).or_default().push((seconds * SECOND, *price));
     }
     let sessions = by_who.into_iter().flat_map(|(who, mut bids)| {
         bids.sort_unstable();
@@ -92,28 +45,12 @@ fn recount(bids: &[(i64, &str, i64)], gap: i64) -> Vec<String> {
     }))
 }
 
-fn found(bids: &[(i64, &str, i64)], sessions: &str, key_trusted: bool, batch: usize) -> Vec<String> {
+fn found(bids: &[Bid], sessions: &str, key_trusted: bool, batch: usize) -> Vec<String> {
     let sql = format!(
         "INSERT INTO out SELECT who, window_start, window_end, window_time, COUNT(*), SUM(price), COUNT(DISTINCT price % 3) \
          FROM {sessions} GROUP BY who, window_start, window_end, window_time"
     );
-    let plan = freshet_sql::plan(&catalog(key_trusted), &sql, &PlanOptions { max_parallelism: 2, state_ttl_ms: None })
-        .unwrap_or_else(|errors| panic!("{sessions}: {errors:?}"));
-    let mut partitions = vec![Vec::new(); SOURCE_PARTITIONS as usize];
-    for (at, (seconds, who, price)) in bids.iter().enumerate() {
-        // Where the key is not trusted, a group's bids lie in several partitions.
-        let partition = if key_trusted { usize::from(who.as_bytes()[0]) } else { at };
-        let json = serde_json::json!({"who": who, "price": price, "bidtime": seconds * 1_000}).to_string();
-        partitions[partition % SOURCE_PARTITIONS as usize].push(json);
-    }
-    for partition in &mut partitions {
-        // Far ahead, so that all sessions end.
-        partition.push(r#"{"who":"~","price":0,"bidtime":9000000000000}"#.to_owned());
-    }
-    let outcome = run(&plan, &partitions, Manner { batch, crash: true, epoch: 1 })
-        .unwrap_or_else(|error| panic!("{sessions}: {error}"));
-    assert_eq!(outcome.late, 0, "{sessions}");
-    sorted(outcome.values.iter().map(|json| serde_json::from_str(json).expect("JSON")))
+    results(bids, &sql, OUT, key_trusted, batch)
 }
 
 #[test]

@@ -2,32 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use freshet_plan::EventTime;
-use freshet_sql::{Catalog, PlanOptions, Table};
-
-use crate::events::{columns, table};
-use crate::run::{Manner, SOURCE_PARTITIONS, run};
-
-const SECOND: i64 = 1_000;
-const MINUTE: i64 = 60 * SECOND;
-
-/// When (in seconds), who, how much; out of order by up to two minutes.
-const BIDS: [(i64, &str, i64); 14] = [
-    (65, "ann", 4),
-    (190, "bob", 2),
-    (70, "bob", 7),
-    (299, "ann", 1),
-    (300, "ann", 5),
-    (301, "cyd", 3),
-    (599, "bob", 9),
-    (600, "bob", 2),
-    (480, "ann", 6),
-    (1_203, "cyd", 8),
-    (1_799, "ann", 2),
-    (1_800, "ann", 1),
-    (3_599, "bob", 5),
-    (3_600, "bob", 4),
-];
+use crate::bids::{BIDS, MINUTE, SECOND, iso, results, sorted};
 
 /// How windows are called, and which of them hold a time, each as start and end, by the definition.
 type Example = (&'static str, fn(i64) -> Vec<(i64, i64)>);
@@ -98,28 +73,11 @@ const EXAMPLES: [Example; 17] = [
 
 const OUT: &str = "who STRING, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3), n BIGINT, total BIGINT, most BIGINT, mean DOUBLE, different BIGINT";
 
-fn catalog(key_trusted: bool) -> Catalog {
-    let event_time =
-        EventTime { column: "bidtime".to_owned(), max_out_of_orderness_ms: 2 * MINUTE, idle_timeout_ms: None };
-    let bids = Table {
-        key: vec!["who".to_owned()],
-        key_trusted,
-        event_time: Some(event_time),
-        ..table("bids", columns("who STRING, price BIGINT, bidtime TIMESTAMP(3)"), SOURCE_PARTITIONS)
-    };
-    Catalog { tables: vec![bids, table("out", columns(OUT), SOURCE_PARTITIONS)] }
-}
-
 fn select(window: &str) -> String {
     format!(
         "INSERT INTO out SELECT who, window_start, window_end, window_time, COUNT(*), SUM(price), MAX(price), AVG(price), \
          COUNT(DISTINCT price % 3) FROM {window} GROUP BY who, window_start, window_end, window_time"
     )
-}
-
-fn iso(ms: i64) -> String {
-    let time = chrono::DateTime::from_timestamp_millis(ms).expect("a time").naive_utc();
-    time.format("%Y-%m-%dT%H:%M:%S%.3f").to_string()
 }
 
 /// The results over `bids`, as records.
@@ -130,45 +88,18 @@ fn recount(windows: fn(i64) -> Vec<(i64, i64)>) -> Vec<String> {
             groups.entry((start, end, who)).or_default().push(price);
         }
     }
-    let rows = groups.into_iter().map(|((start, end, who), prices)| {
+    sorted(groups.into_iter().map(|((start, end, who), prices)| {
         let total: i64 = prices.iter().sum();
         let different = prices.iter().map(|price| price % 3).collect::<std::collections::BTreeSet<_>>().len();
         serde_json::json!({
             "who": who, "s": iso(start), "e": iso(end), "t": iso(end - 1), "n": prices.len(), "total": total,
             "most": prices.iter().max(), "mean": total as f64 / prices.len() as f64, "different": different,
         })
-        .to_string()
-    });
-    let mut rows: Vec<String> = rows.collect();
-    rows.sort();
-    rows
+    }))
 }
 
 fn found(window: &str, key_trusted: bool, batch: usize) -> Vec<String> {
-    let plan = freshet_sql::plan(
-        &catalog(key_trusted),
-        &select(window),
-        &PlanOptions { max_parallelism: 2, ..PlanOptions::default() },
-    )
-    .unwrap_or_else(|errors| panic!("{window}: {errors:?}"));
-    let mut partitions = vec![Vec::new(); SOURCE_PARTITIONS as usize];
-    for (seconds, who, price) in BIDS {
-        let partition = usize::from(who.as_bytes()[0]) % partitions.len();
-        partitions[partition]
-            .push(serde_json::json!({"who": who, "price": price, "bidtime": seconds * SECOND}).to_string());
-    }
-    for partition in &mut partitions {
-        // Far ahead, so that all windows close.
-        partition.push(r#"{"who":"~","price":0,"bidtime":9000000000000}"#.to_owned());
-    }
-    let outcome = run(&plan, &partitions, Manner { batch, crash: true, epoch: 1 })
-        .unwrap_or_else(|error| panic!("{window}: {error}"));
-    assert_eq!(outcome.late, 0, "{window}");
-    let values =
-        outcome.values.iter().map(|json| serde_json::from_str::<serde_json::Value>(json).expect("JSON").to_string());
-    let mut rows: Vec<String> = values.collect();
-    rows.sort();
-    rows
+    results(&BIDS, &select(window), OUT, key_trusted, batch)
 }
 
 #[test]

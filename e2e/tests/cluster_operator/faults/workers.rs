@@ -91,15 +91,20 @@ fn objects(stage: &Stage<'_>) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// Has the job write state and stop, so that its objects can be touched.
-fn stopped_with_state(stage: &Stage<'_>) -> Result<Vec<std::path::PathBuf>, LabError> {
+/// Feeds the job until it has written state.
+fn count_until_state(stage: &Stage<'_>) -> Result<(), LabError> {
     count(stage)?;
     stage.scene.kubernetes.wait_for(
         "the job to write state",
         PATIENCE,
         || Ok((!objects(stage).is_empty()).then_some(())),
         || stage.scene.state_of_job(stage.name),
-    )?;
+    )
+}
+
+/// Has the job write state and stop, so that its objects can be touched.
+fn stopped_with_state(stage: &Stage<'_>) -> Result<Vec<std::path::PathBuf>, LabError> {
+    count_until_state(stage)?;
     stage.change(&json!({"state": "Suspended"}))?;
     stage.scene.kubernetes.wait_for(
         "the job to be suspended",
@@ -236,13 +241,7 @@ pub fn faults() -> Vec<Fault> {
             apart: false,
             before: |stage| counting(stage, json!({})),
             happens: |stage| {
-                count(stage)?;
-                stage.scene.kubernetes.wait_for(
-                    "the job to write state",
-                    PATIENCE,
-                    || Ok((!objects(stage).is_empty()).then_some(())),
-                    || stage.scene.state_of_job(stage.name),
-                )?;
+                count_until_state(stage)?;
                 let lineage = stage.scene.job(stage.name)?.and_then(|job| job.status?.lineage);
                 let lineage = lineage.ok_or_else(|| LabError::Wrong("the job has no lineage".to_owned()))?;
                 // Nothing is committed any more, and no word of where it stopped is left.
