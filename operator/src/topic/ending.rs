@@ -8,7 +8,8 @@ use freshet_kafka::admin::Trouble;
 use kube::{Resource, ResourceExt};
 
 use super::claims::Claim;
-use super::decide::{Ending, FactsOfDeletion, Kept, Policy, Seen, decide_ending};
+use super::decide::Seen;
+use super::decide_ending::{Ending, FactsOfDeletion, Kept, Policy, decide_ending};
 use super::reconcile::{AGAIN_REFUSED, AGAIN_UNAVAILABLE, Subject, TopicError, Topics};
 use super::status::{self, Doing, Ended, Failure};
 use super::users::users;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * [`wanted`] (pure): the spec with its defaults filled in.
-//! * [`decide`], [`difference`] (pure): what is done, as enums.
+//! * [`decide`], [`difference`] (pure): what is done, as enums; `decide_ending` with one that is being deleted.
 //! * [`claims`] (pure): whose a Kafka topic is that several Topics name.
 //! * [`users`] (pure): which StreamJobs use a Topic, and how.
 //! * [`cluster`] (IO): one client a Kafka cluster, with requests for many Topics at once.
@@ -20,6 +20,7 @@
 pub mod claims;
 pub mod cluster;
 pub mod decide;
+mod decide_ending;
 pub mod difference;
 mod ending;
 mod look;
