@@ -209,7 +209,7 @@ impl Accumulators {
     /// Adds a partial aggregate to group `id`.
     ///
     /// # Errors
-    /// Bytes that [`Partials::encode`] did not write.
+    /// Bytes that [`Partials::of`] did not write.
     pub fn merge(&mut self, id: u32, bytes: &[u8]) -> Result<(), AccumulateError> {
         let mut at = 0;
         for column in &mut self.columns {
