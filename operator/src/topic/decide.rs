@@ -1,5 +1,5 @@
 //! Pure (decide): from what is wanted and what is there to what is done with a Topic that is to stay. What is done with
-//! one that is being deleted is decided by [`super::decide_ending`].
+//! one that is being deleted is decided by `super::decide_ending`.
 //!
 //! ```text
 //! claimed by an older Topic? ──────────────────────────────────────────────────▶ Refuse
